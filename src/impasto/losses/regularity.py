@@ -1,0 +1,51 @@
+"""Losses that know no teacher: total variation, range, identity and stability."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["identity_loss", "range_loss", "shift_noise", "stability_loss", "total_variation"]
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """Anisotropic total variation, mean absolute difference of neighbours (Rudin, Osher & Fatemi 1992)."""
+    vertical = (picture[..., 1:, :] - picture[..., :-1, :]).abs().mean()
+    horizontal = (picture[..., :, 1:] - picture[..., :, :-1]).abs().mean()
+    return vertical + horizontal
+
+
+def range_loss(picture: Tensor) -> Tensor:
+    """How far the values lie outside ``[0, 1]``; 0 for a picture that needs no clipping."""
+    return (picture - picture.clamp(0, 1)).abs().mean()
+
+
+def identity_loss(painted: Tensor, picture: Tensor) -> Tensor:
+    """Mean absolute difference between a picture painted in its own style and itself (Park & Lee 2019)."""
+    return (painted - picture).abs().mean()
+
+
+def shift_noise(picture: Tensor, shift: tuple[int, int], noise: float, generator: torch.Generator) -> Tensor:
+    """The picture moved by ``shift`` pixels (edges repeated) with Gaussian noise of deviation ``noise`` added."""
+    down, right = shift
+    reach = max(abs(down), abs(right), 1)
+    padded = functional.pad(picture, (reach, reach, reach, reach), mode="replicate")
+    height, width = picture.shape[2:]
+    moved = padded[:, :, reach - down : reach - down + height, reach - right : reach - right + width]
+    grain = torch.randn(moved.shape, generator=generator, dtype=moved.dtype).to(moved.device)
+    return (moved + noise * grain).clamp(0, 1)
+
+
+def stability_loss(painted: Tensor, painted_moved: Tensor, shift: tuple[int, int], border: int = 16) -> Tensor:
+    """Difference between the picture painted from a moved input and the moved painting, away from the border.
+
+    Source: the stability loss of Huang et al. 2017 and the noise-resilient loss of ReCoNet (Gao et al. 2018).
+    """
+    down, right = shift
+    height, width = painted.shape[2:]
+    inner = painted[:, :, border : height - border, border : width - border]
+    moved = painted_moved[
+        :, :, border + down : height - border + down, border + right : width - border + right
+    ]
+    return (inner - moved).abs().mean()

@@ -1,0 +1,1 @@
+"""Torch modules. Nothing here touches a file, the network or the terminal."""

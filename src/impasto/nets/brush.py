@@ -1,0 +1,265 @@
+"""The network behind the ``brush`` engine: arbitrary style in one feed-forward pass.
+
+Two parts:
+
+* :class:`StyleEncoder` turns a picture into a **style code**, a vector of :attr:`BrushConfig.code` numbers of
+  fixed length (root mean square 1), so that codes can be averaged and slerped.
+* :class:`BrushNet` repaints a photograph. Every convolution is followed by an instance normalisation whose gain and
+  bias are linear in the style code (conditional instance normalisation, Dumoulin et al. 2017, arXiv:1610.07629;
+  driven by an encoder as in Ghiasi et al. 2017, arXiv:1705.06830). Because they are linear, a *field* of ``K`` codes
+  with ``K`` weight maps modulates the features in place: each position gets the weighted sum of the codes' gains.
+
+Shape of the computation: pixel-unshuffle by 4, one convolution at 1/4, residual blocks at 1/8, a sub-pixel step back
+to 1/4 with a modulated skip, residual blocks there, pixel-shuffle by 4. No layer works at full resolution.
+
+The normalisation statistics are explicit: :meth:`BrushNet.forward` returns those it used and accepts others, so that a
+tile of a very large picture is normalised by the whole picture (measure once, render tiles).
+
+Differs from the papers: gains and biases come from one linear map of the code, without a pretrained classifier
+as the style network; the content's own code stands for "no style", which makes strength a weight of the field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
+
+EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class BrushConfig:
+    """Sizes of the network.
+
+    Attributes:
+        code: length of a style code.
+        quarter: channels at 1/4 resolution.
+        eighth: channels at 1/8 resolution.
+        blocks_eighth: residual blocks at 1/8 resolution.
+        blocks_quarter: residual blocks at 1/4 resolution, after the sub-pixel step.
+        encoder: channels of the four stages of the style encoder.
+    """
+
+    code: int = 256
+    quarter: int = 48
+    eighth: int = 128
+    blocks_eighth: int = 3
+    blocks_quarter: int = 1
+    encoder: tuple[int, int, int, int] = (32, 64, 128, 192)
+
+
+class StyleEncoder(nn.Module):
+    """A picture ``[B, 3, H, W]`` in ``[0, 1]`` to style codes ``[B, code]`` of root mean square 1.
+
+    Means and standard deviations of every stage are pooled over the picture, so any size (16 px and more) works and
+    the code holds statistics, not places. There is no normalisation inside: it would remove what is to be measured.
+    """
+
+    def __init__(self, config: BrushConfig) -> None:
+        super().__init__()
+        first, second, third, fourth = config.encoder
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(3, first, 5, stride=2, padding=2), nn.ReLU()),
+                nn.Sequential(
+                    nn.Conv2d(first, second, 3, stride=2, padding=1),
+                    nn.ReLU(),
+                    nn.Conv2d(second, second, 3, padding=1),
+                    nn.ReLU(),
+                ),
+                nn.Sequential(
+                    nn.Conv2d(second, third, 3, stride=2, padding=1),
+                    nn.ReLU(),
+                    nn.Conv2d(third, third, 3, padding=1),
+                    nn.ReLU(),
+                ),
+                nn.Sequential(nn.Conv2d(third, fourth, 3, stride=2, padding=1), nn.ReLU()),
+            ]
+        )
+        pooled = 2 * (3 + first + second + third + fourth)
+        self.head = nn.Sequential(nn.Linear(pooled, 512), nn.SiLU(), nn.Linear(512, config.code))
+
+    def forward(self, picture: Tensor) -> Tensor:
+        features = picture * 2 - 1
+        pooled = [*moments(features)]
+        for stage in self.stages:
+            features = stage(features)
+            pooled += moments(features)
+        code = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))  # [B, code]
+        return code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation over the picture, each ``[B, C, 1, 1]``."""
+    mean = features.mean((2, 3), keepdim=True)
+    variance = (features - mean).square().mean((2, 3), keepdim=True)
+    return mean, torch.sqrt(variance + EPSILON)
+
+
+class Modulation:
+    """What one forward pass knows about its normalisations: the field's gains and biases, and the statistics.
+
+    Layers take their slices in order, so the flat vectors ``[.., S]`` (``S`` = all normalised channels) need no names.
+    """
+
+    def __init__(
+        self, affine: Tensor, weights: dict[int, Tensor], statistics: Tensor | None, given: Tensor | None
+    ) -> None:
+        self.affine = affine  # [B, 2S, K]
+        self.weights = weights  # {scale: [B, K, h, w]}
+        self.statistics = statistics
+        self.given = given
+        self.used: list[Tensor] = []
+        self.position = 0
+
+    def __call__(self, features: Tensor, scale: int) -> Tensor:
+        """Instance normalisation with the field's gain and bias at 1/``scale`` resolution."""
+        begin, end = self.position, self.position + features.shape[1]
+        self.position = end
+        mean = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
+        variance = (features - mean).square().mean((2, 3), keepdim=True)
+        if self.statistics is not None and self.given is not None:
+            known = self.statistics[:, :, begin:end, None, None]
+            mean = mean + self.given * (known[:, 0] - mean)
+            variance = variance + self.given * (known[:, 1] - variance)
+        self.used.append(torch.cat([mean, variance], dim=2).squeeze(3))  # [B, C, 2]
+        half = self.affine.shape[1] // 2
+        gain = self._over_field(begin, end, scale) * torch.rsqrt(variance + EPSILON)
+        bias = self._over_field(half + begin, half + end, scale)
+        return features * gain + (bias - mean * gain)
+
+    def _over_field(self, begin: int, end: int, scale: int) -> Tensor:
+        """Sum over k of w_k(x, y) times the affine parameter of code k: ``[B, C, h, w]`` (or 1x1 where w is constant)."""
+        maps = self.weights[scale]
+        batch, _, height, width = maps.shape
+        summed = torch.matmul(self.affine[:, begin:end], maps.flatten(2))  # [B, C, K] @ [B, K, h*w]
+        return summed.reshape(batch, end - begin, height, width)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, each normalised and modulated, and a skip."""
+
+    def __init__(self, channels: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor, modulate: Modulation) -> Tensor:
+        hidden = torch.relu(modulate(self.first(features), self.scale))
+        return features + modulate(self.second(hidden), self.scale)
+
+
+class BrushNet(nn.Module):
+    """Photograph and style field to picture.
+
+    Height and width must be multiples of 8 (the engine pads). :attr:`halo` is how far, in pixels, one output pixel
+    looks, when the statistics are given.
+    """
+
+    def __init__(self, config: BrushConfig) -> None:
+        super().__init__()
+        self.config = config
+        quarter, eighth = config.quarter, config.eighth
+        self.stem = nn.Conv2d(48, quarter, 3, padding=1)
+        self.down = nn.Conv2d(quarter, eighth, 3, stride=2, padding=1)
+        self.middle = nn.ModuleList(ResidualBlock(eighth, 8) for _ in range(config.blocks_eighth))
+        self.up = nn.Conv2d(eighth, 4 * quarter, 1)
+        self.fine = nn.ModuleList(ResidualBlock(quarter, 4) for _ in range(config.blocks_quarter))
+        self.paint = nn.Conv2d(quarter, 48, 3, padding=1)
+        # Normalised channels in the order of the forward pass.
+        self.channels = (
+            quarter
+            + eighth
+            + 2 * eighth * config.blocks_eighth
+            + 2 * quarter  # the skip and the way up
+            + 2 * quarter * config.blocks_quarter
+        )
+        self.affine = nn.Linear(config.code, 2 * self.channels)
+        self.reset()
+
+    @property
+    def halo(self) -> int:
+        """Receptive radius in pixels, rounded up to a multiple of 8."""
+        quarter_steps = 3 + 2 * self.config.blocks_quarter  # stem, down, paint and the fine blocks
+        eighth_steps = 2 * self.config.blocks_eighth
+        return -(-(4 * quarter_steps + 8 * eighth_steps + 8) // 8) * 8
+
+    def reset(self) -> None:
+        """He initialisation; the sub-pixel layers start as nearest-neighbour upsampling (ICNR, arXiv:1707.02937)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for layer, factor in ((self.up, 2), (self.paint, 4)):
+            base = layer.weight.data[:: factor * factor].clone()
+            layer.weight.data.copy_(base.repeat_interleave(factor * factor, dim=0))
+        self.paint.weight.data.mul_(0.1)
+        nn.init.normal_(self.affine.weight, std=0.3 / self.config.code**0.5)
+        with torch.no_grad():
+            self.affine.bias[: self.channels] = 1.0
+            self.affine.bias[self.channels :] = 0.0
+
+    def forward(
+        self,
+        picture: Tensor,
+        codes: Tensor,
+        weights_quarter: Tensor,
+        weights_eighth: Tensor,
+        statistics: Tensor | None = None,
+        given: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Paint.
+
+        Args:
+            picture: ``[B, 3, H, W]`` in ``[0, 1]``, ``H`` and ``W`` multiples of 8.
+            codes: ``[B, K, code]``, the last one by convention the content's own.
+            weights_quarter: ``[B, K, H/4, W/4]`` or ``[B, K, 1, 1]``, the field's weights, summing to 1 over ``K``.
+            weights_eighth: the same at 1/8.
+            statistics: ``[B, 2, S]``, means and variances measured on a whole picture, used where ``given`` is 1.
+            given: scalar 0 or 1.
+
+        Returns:
+            The painted picture ``[B, 3, H, W]`` (unbounded) and the statistics used, ``[B, 2, S]``.
+        """
+        affine = self.affine(codes).transpose(1, 2)  # [B, 2S, K]
+        modulate = Modulation(affine, {4: weights_quarter, 8: weights_eighth}, statistics, given)
+        pixels = functional.pixel_unshuffle(picture * 2 - 1, 4)  # [B, 48, H/4, W/4]
+        quarter = torch.relu(modulate(self.stem(pixels), 4))
+        features = torch.relu(modulate(self.down(quarter), 8))
+        for block in self.middle:
+            features = block(features, modulate)
+        raised = functional.pixel_shuffle(self.up(features), 2)  # [B, quarter, H/4, W/4]
+        features = torch.relu(modulate(raised, 4) + modulate(quarter, 4))
+        for block in self.fine:
+            features = block(features, modulate)
+        painted = functional.pixel_shuffle(self.paint(features), 4) * 0.5 + 0.5
+        return painted, torch.cat(modulate.used, dim=1).transpose(1, 2)
+
+
+class BrushModel(nn.Module):
+    """Encoder and painter together: what is trained and saved as one file."""
+
+    def __init__(self, config: BrushConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or BrushConfig()
+        self.encoder = StyleEncoder(self.config)
+        self.net = BrushNet(self.config)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Repaint ``content`` ``[B, 3, H, W]`` fully in the style of ``style`` ``[B, 3, h, w]``; for training."""
+        painted, _ = self.net(content, *self.constant_field(self.encoder(style)))
+        result: Tensor = painted
+        return result
+
+    @staticmethod
+    def constant_field(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One code ``[B, code]`` everywhere, as the field arguments of :class:`BrushNet`."""
+        ones = code.new_ones(code.shape[0], 1, 1, 1)
+        return code[:, None], ones, ones

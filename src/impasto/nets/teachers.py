@@ -1,0 +1,277 @@
+"""Perceptual networks that serve as losses in training: named feature maps of ImageNet classifiers.
+
+A teacher is described by :class:`TeacherSpec`: which layers it gives, at which stride and with how many channels. Its
+preprocessing belongs to it: every teacher takes RGB in ``[0, 1]``. Key names are those of the files people have:
+torchvision's ``squeezenet1_0`` and ``vgg16`` / ``vgg19``, and the TensorFlow Inception-v3 stem.
+
+Sources: SqueezeNet, Iandola et al. 2016 (arXiv:1602.07360); VGG, Simonyan & Zisserman 2014 (arXiv:1409.1556);
+Inception-v3, Szegedy et al. 2015 (arXiv:1512.00567).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from impasto.errors import WeightsError
+
+__all__ = ["TEACHERS", "InceptionStem", "SqueezeNet", "Teacher", "TeacherSpec", "Vgg", "build_teacher", "recognise"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """Facts about a teacher: layers in order with their stride and channels, and the layers each loss uses."""
+
+    name: str
+    layers: Mapping[str, tuple[int, int]]
+    style_layers: tuple[str, ...]
+    content_layers: tuple[str, ...]
+
+
+class Teacher(nn.Module):
+    """Base of the feature networks: frozen, ``[B, 3, H, W]`` in ``[0, 1]`` to named feature maps."""
+
+    spec: TeacherSpec
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        """Feature maps of ``layers``; computation stops after the deepest one asked for."""
+        raise NotImplementedError
+
+    @staticmethod
+    def file_key(key: str) -> str:
+        """Name that a parameter of this module has in the weights file."""
+        return key
+
+    def freeze(self) -> Teacher:
+        """No gradient for the weights, evaluation mode; gradients still flow to the picture."""
+        return self.requires_grad_(False).eval()
+
+
+class Fire(nn.Module):
+    """SqueezeNet's module: a 1x1 squeeze, then 1x1 and 3x3 expansions side by side."""
+
+    def __init__(self, channels: int, squeezed: int, expanded: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        squeezed = torch.relu(self.squeeze(features))
+        return torch.relu(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
+
+
+class SqueezeNet(Teacher):
+    """``torchvision.models.squeezenet1_0`` to ``fire9``."""
+
+    spec = TeacherSpec(
+        "squeezenet1_0",
+        {
+            "conv1": (2, 96),
+            "fire2": (4, 128),
+            "fire3": (4, 128),
+            "fire4": (4, 256),
+            "fire5": (8, 256),
+            "fire6": (8, 384),
+            "fire7": (8, 384),
+            "fire8": (8, 512),
+            "fire9": (16, 512),
+        },
+        style_layers=("conv1", "fire2", "fire3", "fire4", "fire6"),
+        content_layers=("fire4", "fire6"),
+    )
+    _index = {"conv1": 1, "fire2": 3, "fire3": 4, "fire4": 5, "fire5": 7, "fire6": 8, "fire7": 9, "fire8": 10, "fire9": 12}
+
+    def __init__(self) -> None:
+        super().__init__()
+        pool: Callable[[], nn.MaxPool2d] = lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True)  # noqa: E731
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 96, 7, stride=2),
+            nn.ReLU(),
+            pool(),
+            Fire(96, 16, 64),
+            Fire(128, 16, 64),
+            Fire(128, 32, 128),
+            pool(),
+            Fire(256, 32, 128),
+            Fire(256, 48, 192),
+            Fire(384, 48, 192),
+            Fire(384, 64, 256),
+            pool(),
+            Fire(512, 64, 256),
+        )
+
+    def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        wanted = {self._index[layer]: layer for layer in layers}
+        features = (picture - self.mean) / self.std
+        found = {}
+        for index in range(max(wanted) + 1):
+            features = self.features[index](features)
+            if index in wanted:
+                found[wanted[index]] = features
+        return found
+
+
+class Vgg(Teacher):
+    """``torchvision.models.vgg16`` or ``vgg19``, convolutions only; layers are ``relu{block}_{index}``."""
+
+    def __init__(self, depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = nn.ModuleDict()
+        self._plan: list[tuple[str, str]] = []
+        channels, position = 3, 0
+        layers: dict[str, tuple[int, int]] = {}
+        for block, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512, 512), strict=True), start=1):
+            for index in range(1, depth + 1):
+                self.features[str(position)] = nn.Conv2d(channels, width, 3, padding=1)
+                layers[f"relu{block}_{index}"] = (2 ** (block - 1), width)
+                self._plan.append((str(position), f"relu{block}_{index}"))
+                channels, position = width, position + 2
+            self._plan.append(("", "pool"))
+            position += 1
+        self.spec = TeacherSpec(
+            f"vgg{sum(depths) + 3}",
+            layers,
+            style_layers=("relu1_1", "relu2_1", "relu3_1", "relu4_1"),
+            content_layers=("relu3_1", "relu4_1"),
+        )
+
+    def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        features = (picture - self.mean) / self.std
+        found: dict[str, Tensor] = {}
+        for key, name in self._plan:
+            features = torch.relu(self.features[key](features)) if key else functional.max_pool2d(features, 2)
+            if name in layers:
+                found[name] = features
+            if len(found) == len(layers):
+                break
+        return found
+
+
+class InceptionStem(Teacher):
+    """TensorFlow Inception-v3 from the stem to ``mixed_2``, batch normalisation folded."""
+
+    spec = TeacherSpec(
+        "inception_v3_stem",
+        {
+            "conv": (2, 32),
+            "conv_1": (2, 32),
+            "conv_2": (2, 64),
+            "conv_3": (4, 80),
+            "conv_4": (4, 192),
+            "mixed": (8, 256),
+            "mixed_1": (8, 288),
+            "mixed_2": (8, 288),
+        },
+        style_layers=("conv_2", "conv_4", "mixed"),
+        content_layers=("mixed",),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 3, stride=2)
+        self.conv_1 = nn.Conv2d(32, 32, 3)
+        self.conv_2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.conv_3 = nn.Conv2d(64, 80, 1)
+        self.conv_4 = nn.Conv2d(80, 192, 3)
+        self.mixed = _InceptionBlock(192, 32)
+        self.mixed_1 = _InceptionBlock(256, 64)
+        self.mixed_2 = _InceptionBlock(288, 64)
+
+    @staticmethod
+    def file_key(key: str) -> str:
+        """``mixed_1.tower_conv.weight`` is ``mixed_1_tower_conv.weight`` in TensorFlow's naming."""
+        return key.replace(".", "_", 1) if key.count(".") == 2 else key
+
+    def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        features = picture * 2 - 1
+        found: dict[str, Tensor] = {}
+        for name in self.spec.layers:
+            if name in ("conv_3", "mixed"):
+                features = functional.max_pool2d(features, 3, stride=2)
+            features = self.get_submodule(name)(features)
+            if not name.startswith("mixed"):
+                features = torch.relu(features)
+            if name in layers:
+                found[name] = features
+            if len(found) == len(layers):
+                break
+        return found
+
+
+class _InceptionBlock(nn.Module):
+    """Four towers side by side: 1x1, 1x1-5x5, 1x1-3x3-3x3, average-1x1."""
+
+    def __init__(self, channels: int, pooled: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 64, 1)
+        self.tower_conv = nn.Conv2d(channels, 48, 1)
+        self.tower_conv_1 = nn.Conv2d(48, 64, 5, padding=2)
+        self.tower_1_conv = nn.Conv2d(channels, 64, 1)
+        self.tower_1_conv_1 = nn.Conv2d(64, 96, 3, padding=1)
+        self.tower_1_conv_2 = nn.Conv2d(96, 96, 3, padding=1)
+        self.tower_2_conv = nn.Conv2d(channels, pooled, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        five = self.tower_conv_1(torch.relu(self.tower_conv(features)))
+        three = self.tower_1_conv_1(torch.relu(self.tower_1_conv(features)))
+        three = self.tower_1_conv_2(torch.relu(three))
+        average = functional.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
+        return torch.relu(torch.cat([self.conv(features), five, three, self.tower_2_conv(average)], dim=1))
+
+
+TEACHERS: dict[str, Callable[[], Teacher]] = {
+    "squeezenet1_0": SqueezeNet,
+    "inception_v3_stem": InceptionStem,
+    "vgg16": lambda: Vgg((2, 2, 3, 3, 3)),
+    "vgg19": lambda: Vgg((2, 2, 4, 4, 4)),
+}
+
+
+def recognise(state: Mapping[str, Tensor]) -> str:
+    """Name of the teacher whose layout a ``state_dict`` has.
+
+    Raises:
+        WeightsError: the keys belong to none of :data:`TEACHERS`.
+    """
+    if "features.3.squeeze.weight" in state:
+        return "squeezenet1_0"
+    if "mixed_tower_conv.weight" in state:
+        return "inception_v3_stem"
+    if "features.34.weight" in state:
+        return "vgg19"
+    if "features.28.weight" in state:
+        return "vgg16"
+    raise WeightsError(
+        f"these weights have the layout of no known teacher (known: {', '.join(TEACHERS)}); "
+        f"their first keys are {', '.join(list(state)[:3]) or 'none'}"
+    )
+
+
+def build_teacher(state: Mapping[str, Tensor]) -> Teacher:
+    """A frozen teacher from a ``state_dict`` in its original layout; extra layers (classifiers) are left out.
+
+    Raises:
+        WeightsError: unknown layout, a layer missing, or a shape that does not fit.
+    """
+    teacher = TEACHERS[recognise(state)]()
+    own = {key: teacher.file_key(key) for key in teacher.state_dict()}
+    missing = sorted(stored for stored in own.values() if stored not in state)
+    shapes = {key: tensor.shape for key, tensor in teacher.state_dict().items()}
+    wrong = [stored for key, stored in own.items() if stored in state and shapes[key] != state[stored].shape]
+    if missing or wrong:
+        raise WeightsError(f"teacher weights are incomplete: missing {missing[:3]}, wrong shape {wrong[:3]}")
+    teacher.load_state_dict({key: state[stored].float() for key, stored in own.items()})
+    return teacher.freeze()

@@ -1,0 +1,257 @@
+"""How ``brush`` is trained: pairs of photographs and artworks, perceptual teachers, no paired targets."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from impasto.losses.content import instance_normalised, normalised_content_loss
+from impasto.losses.contrast import style_contrast_loss
+from impasto.losses.regularity import identity_loss, range_loss, shift_noise, stability_loss, total_variation
+from impasto.losses.statistics import Statistics, feature_statistics, style_distance
+from impasto.nets.brush import BrushModel
+from impasto.nets.teachers import Teacher
+from impasto.training.data import CropRule, PictureSet, PixelArray
+from impasto.training.loop import Batch
+from impasto.training.recipe import BrushRecipe, LossWeights
+
+__all__ = ["BrushTask", "SheetPictures"]
+
+
+@dataclass(frozen=True)
+class SheetPictures:
+    """Pictures for the sample sheets, uint8 ``[H, W, 3]``; sides of contents are multiples of 8."""
+
+    contents: Sequence[PixelArray]
+    styles: Sequence[PixelArray]
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What a teacher sees in the style and the content, computed without gradients."""
+
+    style: dict[str, Statistics]
+    coarse: dict[str, Statistics]
+    content: dict[str, Tensor]
+
+
+class BrushTask:
+    """The :class:`~impasto.training.loop.Task` of the ``brush`` network."""
+
+    def __init__(
+        self,
+        recipe: BrushRecipe,
+        contents: PictureSet,
+        styles: PictureSet,
+        teachers: Sequence[Teacher],
+        shown: SheetPictures | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.contents = contents
+        self.styles = styles
+        self.teachers = list(teachers)
+        self.scales: list[dict[str, Tensor]] = []
+        self.steps = recipe.steps
+        self.shown = shown
+        torch.manual_seed(recipe.seed)
+        self.model: nn.Module = BrushModel(recipe.network)
+
+    # -- data ------------------------------------------------------------------------------------------------------
+
+    def batch(self, index: int) -> Batch:
+        """Contents and styles ``[B, 3, size, size]`` uint8; the last ``own_pairs`` styles are their contents."""
+        stage = self.recipe.stage_at(index // self.recipe.schedule.accumulation)
+        data = self.recipe.data
+        rng = np.random.default_rng([self.recipe.seed, index])
+        photo = CropRule(stage.size, data.content_smallest, data.content_largest)
+        art = CropRule(stage.size, data.style_smallest, data.style_largest, jitter=data.style_jitter)
+        plain = replace(art, jitter=0.0)
+        painted = int(rng.binomial(stage.batch, data.art_as_content))
+        content = self.contents.crops(rng, stage.batch - painted, photo)
+        if painted:
+            content = np.concatenate([content, self.styles.crops(rng, painted, plain)])
+            content = content[rng.permutation(stage.batch)]
+        if rng.random() < data.hard_negatives:
+            style = self._similar(rng, stage.batch, art)
+        else:
+            style = self.styles.crops(rng, stage.batch, art)
+        own = min(data.own_pairs, stage.batch)
+        if own:
+            style[-own:] = content[-own:]
+        return {"content": content, "style": style}
+
+    def _similar(self, rng: np.random.Generator, count: int, rule: CropRule) -> PixelArray:
+        """Of four times as many crops, those whose mean colour is nearest to the first one's."""
+        crops = self.styles.crops(rng, 4 * count, rule)
+        colours = crops.mean((2, 3))
+        order = np.argsort(np.square(colours - colours[0]).sum(1), kind="stable")
+        return np.ascontiguousarray(crops[order[:count]])
+
+    def prepare(self, device: torch.device) -> None:
+        """Move the teachers over and measure how loud each of their channels is on the styles."""
+        rng = np.random.default_rng([self.recipe.seed, zlib.crc32(b"calibration")])
+        size = min(192, self.recipe.stages[0].size)
+        crops = self.styles.crops(rng, 48, CropRule(size, 0.5, 1.0))
+        self.scales = []
+        for teacher in self.teachers:
+            teacher.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            sums: dict[str, Tensor] = {}
+            with torch.no_grad():
+                for part in np.array_split(crops, 8):
+                    features = teacher(_to_float(torch.from_numpy(part).to(device)), teacher.spec.style_layers)
+                    for name, maps in features.items():
+                        found = feature_statistics(maps).deviation.square().mean(0)
+                        sums[name] = sums.get(name, torch.zeros_like(found)) + found / 8
+            self.scales.append({name: _channel_scale(power) for name, power in sums.items()})
+
+    # -- objective -------------------------------------------------------------------------------------------------
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The weighted terms of :class:`~impasto.training.recipe.LossWeights`."""
+        weights = self.recipe.weights_at(step)
+        content, style = _to_float(batch["content"]), _to_float(batch["style"])
+        if self.recipe.schedule.checkpointing:
+            painted = checkpoint(model, content, style, use_reentrant=False)
+        else:
+            painted = model(content, style)
+        painted = painted.float()
+        terms = {
+            "variation": weights.variation * total_variation(painted),
+            "range": weights.range * range_loss(painted),
+        }
+        own = min(self.recipe.data.own_pairs, content.shape[0])
+        if own:
+            terms["identity"] = weights.identity * identity_loss(painted[-own:], content[-own:])
+        # A random offset, so that a teacher's strides do not always meet the 4x4 blocks of the output alike.
+        rng = np.random.default_rng([self.recipe.seed, step, 1])
+        down, right = (int(v) for v in rng.integers(0, 4, size=2))
+        shown = painted[:, :, down:, right:]
+        seen = content[:, :, down:, right:]
+        for index, (teacher, scales) in enumerate(zip(self.teachers, self.scales, strict=True)):
+            used = weights if index == 0 else replace(weights, coarse=0.0)  # longer strokes: the first one says enough
+            targets = self._targets(teacher, scales, seen, style, used)
+            for name, value in self._perceptual(teacher, scales, shown, targets, used).items():
+                part = value / len(self.teachers)
+                terms[name] = terms[name] + part if name in terms else part
+        if weights.stability > 0 and step % weights.stability_every == 0:
+            terms["stability"] = weights.stability * self._stability(model, content, style, painted, step)
+        return terms
+
+    def _targets(
+        self, teacher: Teacher, scales: dict[str, Tensor], content: Tensor, style: Tensor, weights: LossWeights
+    ) -> _Targets:
+        spec = teacher.spec
+        with torch.no_grad():
+            maps = teacher(style, spec.style_layers)
+            wanted = _statistics(teacher, maps, scales)
+            coarse: dict[str, Statistics] = {}
+            if weights.coarse > 0:
+                small = teacher(functional.avg_pool2d(style, 2), spec.style_layers)
+                coarse = _statistics(teacher, small, scales)
+            kept = teacher(content, spec.content_layers)
+            normalised = {name: instance_normalised(kept[name].float()) for name in spec.content_layers}
+        return _Targets(wanted, coarse, normalised)
+
+    def _perceptual(
+        self, teacher: Teacher, scales: dict[str, Tensor], painted: Tensor, targets: _Targets, weights: LossWeights
+    ) -> dict[str, Tensor]:
+        """Content, style, coarse style and contrast for one teacher, each a mean over its layers."""
+        spec = teacher.spec
+        layers = tuple(dict.fromkeys(spec.style_layers + spec.content_layers))
+        maps = teacher(painted, layers)
+        found = _statistics(teacher, maps, scales)
+        style = [
+            style_distance(found[name], targets.style[name], gram_weight=weights.gram).mean()
+            for name in spec.style_layers
+        ]
+        content = [
+            normalised_content_loss(maps[name].float(), targets.content[name]) for name in spec.content_layers
+        ]
+        terms = {
+            "style": weights.style * torch.stack(style).mean(),
+            "content": weights.content * torch.stack(content).mean(),
+        }
+        if targets.coarse:
+            small = _statistics(teacher, teacher(functional.avg_pool2d(painted, 2), spec.style_layers), scales)
+            distances = [
+                style_distance(small[name], targets.coarse[name], gram_weight=weights.gram).mean()
+                for name in spec.style_layers
+            ]
+            terms["coarse"] = weights.style * weights.coarse * torch.stack(distances).mean()
+        if weights.contrast > 0:
+            terms["contrast"] = weights.contrast * style_contrast_loss(
+                _descriptor(found), _descriptor(targets.style)
+            )
+        return terms
+
+    def _stability(self, model: nn.Module, content: Tensor, style: Tensor, painted: Tensor, step: int) -> Tensor:
+        """One of the batch's pairs again, moved by up to 4 px and a little noisy."""
+        generator = torch.Generator().manual_seed(step)
+        down, right = (int(v) for v in torch.randint(-4, 5, (2,), generator=generator))
+        moved = shift_noise(content[:1], (down, right), 0.02, generator)
+        again = model(moved, style[:1]).float()
+        return stability_loss(painted[:1], again, (down, right))
+
+    # -- samples ---------------------------------------------------------------------------------------------------
+
+    def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
+        """Styles in the first row, contents in the first column, paintings in between."""
+        shown = self.shown or self._own_pictures()
+        width = max(content.shape[1] for content in shown.contents)
+        height = max(content.shape[0] for content in shown.contents)
+        sheet = Image.new("RGB", ((1 + len(shown.styles)) * width, (1 + len(shown.contents)) * height), "white")
+        for column, style in enumerate(shown.styles, start=1):
+            thumbnail = Image.fromarray(style)
+            thumbnail.thumbnail((width, height))
+            sheet.paste(thumbnail, (column * width, 0))
+            style_batch = _to_float(torch.from_numpy(style.copy()).permute(2, 0, 1)[None].to(device))
+            for row, content in enumerate(shown.contents, start=1):
+                sheet.paste(Image.fromarray(content), (0, row * height))
+                content_batch = _to_float(torch.from_numpy(content.copy()).permute(2, 0, 1)[None].to(device))
+                painted = model(content_batch, style_batch)[0].clamp(0, 1).permute(1, 2, 0)
+                pixels = (painted * 255).round().byte().cpu().numpy()
+                sheet.paste(Image.fromarray(pixels), (column * width, row * height))
+        return sheet
+
+    def _own_pictures(self) -> SheetPictures:
+        rng = np.random.default_rng([self.recipe.seed, 3])
+        size = self.recipe.stages[0].size
+        contents = self.contents.crops(rng, 3, CropRule(size, 1.0, 1.0)).transpose(0, 2, 3, 1)
+        styles = self.styles.crops(rng, 4, CropRule(size, 1.0, 1.0)).transpose(0, 2, 3, 1)
+        return SheetPictures(list(contents), list(styles))
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    """uint8 to float32 in ``[0, 1]``, channels last in memory."""
+    return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _statistics(teacher: Teacher, maps: dict[str, Tensor], scales: dict[str, Tensor]) -> dict[str, Statistics]:
+    """Statistics of the style layers. Layers at half resolution have four times the positions they need: every
+    second row and column of theirs is enough (the caller's random offset moves them over the picture)."""
+    found = {}
+    for name in teacher.spec.style_layers:
+        features = maps[name].float()
+        if teacher.spec.layers[name][0] <= 2 and features.shape[2] > 48:
+            features = features[:, :, ::2, ::2]
+        found[name] = feature_statistics(features, scales[name])
+    return found
+
+
+def _channel_scale(power: Tensor) -> Tensor:
+    """Root of the mean variance per channel; quiet channels are not blown up beyond a third of the median."""
+    deviation = torch.sqrt(power)
+    return deviation.clamp_min(float(deviation.median()) / 3 + 1e-6)
+
+
+def _descriptor(statistics: dict[str, Statistics]) -> Tensor:
+    """Moments of all style layers in a row, ``[B, D]``."""
+    return torch.cat([torch.cat([item.mean, item.deviation], dim=1) for item in statistics.values()], dim=1)
