@@ -74,7 +74,7 @@ class BrushTask:
         photo = CropRule(stage.size, data.content_smallest, data.content_largest)
         art = CropRule(stage.size, data.style_smallest, data.style_largest, jitter=data.style_jitter)
         plain = replace(art, jitter=0.0)
-        painted = int(rng.binomial(stage.batch, data.art_as_content))
+        painted = min(int(rng.binomial(stage.batch, data.art_as_content)), stage.batch - 1)
         content = self.contents.crops(rng, stage.batch - painted, photo)
         if painted:
             content = np.concatenate([content, self.styles.crops(rng, painted, plain)])

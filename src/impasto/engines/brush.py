@@ -1,0 +1,298 @@
+"""``brush``: arbitrary style in one feed-forward pass, by ONNX Runtime, on the embedded weights.
+
+The network (:mod:`impasto.nets.brush`) repaints a photograph with gains and biases that come from style codes. This
+file does what surrounds it: codes of pictures, weight maps at the network's resolutions, tiles, colours.
+
+Fields are native: the network sums the codes' gains by the weight maps. Where the field leaves nothing to the styles the
+content passes untouched (a gate ``min(1, total / GATE)`` closes the last step between "almost no style" and "none"),
+so strength 0 and what a mask leaves out are exact.
+
+Tiles: instance normalisation looks at the whole picture. A picture that is painted in tiles is measured once, on a
+smaller copy, and every tile uses those statistics; neighbouring tiles then agree to rounding, because the halo covers
+the network's receptive field.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from impasto.config import StylizeConfig
+from impasto.engines.base import ProgressCallback
+from impasto.errors import FieldError, WeightsError
+from impasto.field import StyleCode, StyleField, blend_codes
+from impasto.image.color import color_transfer, preserve_luminance_only, resize
+from impasto.ops.tiling import pad_to_multiple, plan_tiles, quantised, to_float
+from impasto.types import FloatArray
+from impasto.weights import Card, load_card, read_weights
+
+__all__ = ["Brush", "Preset", "load"]
+
+MARGIN = 16  # reflected pixels around the picture, so that zero padding inside the network stays out of sight
+MULTIPLE = 8  # the network's coarsest stride
+HALO = 72  # impasto.nets.brush.BrushNet.halo
+STYLE_SIDE = 288  # a style picture is encoded at this short side, times style_scale
+PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
+GATE = 0.2  # total weight from which the network's painting counts fully
+STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named code that comes with the weights."""
+
+    code: StyleCode
+    title: str
+    credit: str
+
+
+class Brush:
+    """The engine; :func:`load` builds it from the embedded weights."""
+
+    name = "brush"
+
+    def __init__(self, card: Card, encoder: bytes, net: bytes, presets: str) -> None:
+        self.card = card
+        self._encoder = functools.cache(lambda: _session(encoder))
+        self._net = functools.cache(lambda: _session(net))
+        self._presets = presets
+
+    @property
+    def identity(self) -> str:
+        """First 16 digits of the network's SHA-256."""
+        return self.card.identity
+
+    # -- codes -----------------------------------------------------------------------------------------------------
+
+    def encode(self, style: FloatArray, *, name: str, config: StylizeConfig) -> StyleCode:
+        """The code of a style picture ``[H, W, 3]``, seen at a short side of ``288 * style_scale`` pixels.
+
+        A picture that is shown larger has longer strokes: that is all ``style_scale`` does to the code.
+        """
+        return StyleCode(self._vector(style, STYLE_SIDE * config.style_scale), self.name, self.identity, name)
+
+    def _vector(self, picture: FloatArray, short_side: float) -> FloatArray:
+        height, width = picture.shape[:2]
+        factor = short_side / min(height, width)
+        limit = STYLE_LIMIT * short_side
+        size = (
+            max(16, round(min(limit, height * factor))),
+            max(16, round(min(limit, width * factor))),
+        )
+        seen = np.clip(resize(picture, size), 0, 1)
+        (code,) = self._encoder().run(None, {"picture": _to_batch(seen)})
+        return np.asarray(code[0], np.float32)
+
+    def presets(self) -> dict[str, StyleCode]:
+        """Codes that come with the weights, by name."""
+        return {name: preset.code for name, preset in self.preset_table().items()}
+
+    def preset_table(self) -> dict[str, Preset]:
+        """Presets with titles and credits.
+
+        Raises:
+            WeightsError: the presets belong to other weights.
+        """
+        stored = json.loads(self._presets)
+        if stored["weights"] != self.identity:
+            raise WeightsError("the presets were made with other weights; reinstall impasto")
+        table = {}
+        for entry in stored["presets"]:
+            vector = np.asarray(entry["code"], np.float32)
+            code = StyleCode(vector, self.name, self.identity, entry["name"])
+            table[entry["name"]] = Preset(code, entry["title"], entry["credit"])
+        return table
+
+    # -- rendering -------------------------------------------------------------------------------------------------
+
+    def render(
+        self,
+        content: NDArray[Any],
+        field: StyleField,
+        config: StylizeConfig,
+        on_progress: ProgressCallback | None = None,
+    ) -> NDArray[Any]:
+        """Paint ``content`` ``[H, W, 3]`` (uint8, uint16, or float32 in ``[0, 1]``); same shape and type.
+
+        Raises:
+            FieldError: the field's maps have another size, or its codes come from other weights.
+        """
+        height, width = content.shape[:2]
+        self._check(field, (height, width))
+        if config.mix_mode == "slerp" and field.size is None and len(field.layers) > 1:
+            field = _slerped(field)
+        if not field.layers or float(np.max(field.total)) == 0:
+            return content.copy()
+        painter = self._painter(content, field, config)
+        result = np.empty_like(content)
+        tile = config.tile
+        if max(height, width) <= tile:
+            result[...] = quantised(painter.paint(to_float(content), field), content.dtype)
+            return result
+        plan = list(plan_tiles(height, width, tile=tile, halo=HALO + MARGIN, multiple=MULTIPLE))
+        for index, part in enumerate(plan):
+            if on_progress is not None:
+                on_progress(index / len(plan))
+            rows, columns = part.outer
+            window = field.window(part.outer_top, part.outer_left, part.outer_height, part.outer_width)
+            painted = painter.paint(to_float(content[rows, columns]), window)
+            result[part.core] = quantised(painted[part.inner], content.dtype)
+        if on_progress is not None:
+            on_progress(1.0)
+        return result
+
+    def _check(self, field: StyleField, size: tuple[int, int]) -> None:
+        if field.size is not None and field.size != size:
+            raise FieldError(f"the field's maps are {field.size}, the picture is {size} (height, width)")
+        for layer in field.layers:
+            code = layer.code
+            if code.engine != self.name or code.weights != self.identity:
+                raise FieldError(
+                    f"the style '{code.name}' was encoded by {code.engine} {code.weights}; "
+                    f"this is {self.name} {self.identity}: encode it again"
+                )
+
+    def _painter(self, content: NDArray[Any], field: StyleField, config: StylizeConfig) -> _Painter:
+        """Everything that is decided once for the whole picture."""
+        height, width = content.shape[:2]
+        proxy = _shrink(content, PROXY_PIXELS)
+        small = field if field.size is None else _shrink_field(field, proxy.shape[:2])
+        own = self._vector(proxy, STYLE_SIDE)
+        painter = _Painter(self._net(), own, None, None)
+        tiled = max(height, width) > config.tile
+        if tiled:
+            painter = painter.measured(proxy, small)
+        if config.preserve_color == "luminance":
+            return painter.finished_by(preserve_luminance_only)
+        if config.preserve_color == "statistics":
+            painted = painter.paint(proxy, small)
+            transfer = color_transfer(painted, proxy)
+            return painter.finished_by(lambda _content, picture: transfer(picture))
+        return painter
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """The network with what is known of the whole picture: its own code, statistics, and the last step on colours."""
+
+    session: onnxruntime.InferenceSession
+    own: FloatArray
+    statistics: FloatArray | None
+    finish: Callable[[FloatArray, FloatArray], FloatArray] | None
+
+    def measured(self, picture: FloatArray, field: StyleField) -> _Painter:
+        """The same painter, with the statistics of ``picture``."""
+        _, statistics = self._run(picture, field)
+        return _Painter(self.session, self.own, statistics, self.finish)
+
+    def finished_by(self, finish: Callable[[FloatArray, FloatArray], FloatArray]) -> _Painter:
+        """The same painter, with a last step ``(content, painted) -> painted`` before the gate."""
+        return _Painter(self.session, self.own, self.statistics, finish)
+
+    def paint(self, picture: FloatArray, field: StyleField) -> FloatArray:
+        """``[H, W, 3]`` to ``[H, W, 3]``, with the content left where the field is empty."""
+        total = field.total
+        if float(np.max(total)) == 0:
+            return picture
+        painted, _ = self._run(picture, field)
+        if self.finish is not None:
+            painted = self.finish(picture, painted)
+        gate = np.minimum(total / np.float32(GATE), np.float32(1))
+        if gate.ndim == 0:
+            return painted if gate == 1 else picture + gate * (painted - picture)
+        return np.asarray(picture + gate[..., None] * (painted - picture), np.float32)
+
+    def _run(self, picture: FloatArray, field: StyleField) -> tuple[FloatArray, FloatArray]:
+        padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
+        height, width = padded.shape[:2]
+        maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
+        maps.append(np.maximum(np.float32(1) - field.total, 0))
+        if field.size is None:
+            quarter = eighth = np.stack(maps)[None, :, None, None]
+        else:
+            stacked = np.stack([np.broadcast_to(one, picture.shape[:2]) for one in maps], axis=-1)
+            padded_maps, _ = pad_to_multiple(stacked, MARGIN, MULTIPLE)
+            quarter, eighth = (_block_means(padded_maps, scale) for scale in (4, 8))
+        size = self.session.get_inputs()[4].shape[2]
+        known = self.statistics
+        feed = {
+            "picture": _to_batch(padded),
+            "codes": np.stack([*(layer.code.vector for layer in field.layers), self.own])[None],
+            "weights_quarter": np.ascontiguousarray(quarter),
+            "weights_eighth": np.ascontiguousarray(eighth),
+            "statistics": np.zeros((1, 2, size), np.float32) if known is None else known,
+            "given": np.float32(known is not None).reshape(()),
+        }
+        painted, statistics = self.session.run(None, feed)
+        result = np.clip(painted[0].transpose(1, 2, 0)[inside], 0, 1)
+        return np.asarray(result, np.float32), np.asarray(statistics, np.float32)
+
+
+def load() -> Brush:
+    """The engine on the embedded weights.
+
+    Raises:
+        WeightsError: a file is missing or damaged.
+    """
+    card = load_card("brush")
+    encoder, net = read_weights(card, "encoder"), read_weights(card, "net")
+    return Brush(card, encoder, net, read_weights(card, "presets").decode("utf-8"))
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # a large tile's memory goes back when it is done
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common base of its own errors
+        raise WeightsError(f"ONNX Runtime cannot load the network: {error}") from error
+
+
+def _to_batch(picture: FloatArray) -> FloatArray:
+    """``[H, W, C]`` to ``[1, C, H, W]``."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
+
+
+def _block_means(maps: FloatArray, block: int) -> FloatArray:
+    """Mean over ``block`` x ``block`` pixels: ``[H, W, K]`` to ``[1, K, H / block, W / block]``."""
+    height, width, count = maps.shape
+    blocks = maps.reshape(height // block, block, width // block, block, count).mean((1, 3))
+    return np.asarray(blocks.transpose(2, 0, 1)[None], np.float32)
+
+
+def _shrink(content: NDArray[Any], pixels: int) -> FloatArray:
+    """A copy of at most ``pixels`` pixels, float32."""
+    height, width = content.shape[:2]
+    if height * width <= pixels:
+        return to_float(content)
+    stride = max(1, int(np.sqrt(height * width / (16 * pixels))))  # huge pictures: every n-th pixel is sharp enough
+    thinned = to_float(content[::stride, ::stride])
+    factor = np.sqrt(pixels / (height * width))
+    return np.clip(resize(thinned, (max(1, round(height * factor)), max(1, round(width * factor)))), 0, 1)
+
+
+def _shrink_field(field: StyleField, size: tuple[int, ...]) -> StyleField:
+    layers = []
+    for layer in field.layers:
+        weight = np.asarray(layer.weight, np.float32)
+        small = np.clip(resize(weight, (size[0], size[1])), 0, 1) if weight.ndim else weight
+        layers.append((layer.code, small))
+    total = np.maximum(sum(weight for _, weight in layers), 1)  # rounding may not lift a sum above 1
+    return StyleField(
+        tuple(type(field.layers[0])(code, weight / total if np.ndim(weight) else float(weight)) for code, weight in layers)
+    )
+
+
+def _slerped(field: StyleField) -> StyleField:
+    """Constant weights of several codes as one code on the sphere."""
+    weights = [float(np.asarray(layer.weight)) for layer in field.layers]
+    code = blend_codes([layer.code for layer in field.layers], weights, mode="slerp")
+    return StyleField.constant(code, min(1.0, sum(weights)))
