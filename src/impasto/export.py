@@ -8,25 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import tomllib
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from impasto.errors import MissingExtraError, WeightsError
+from impasto.config import StylizeConfig
+from impasto.engines.brush import Brush
+from impasto.errors import UsageError, WeightsError
+from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
+from impasto.ops.tiling import to_float
+from impasto.training.data import PictureSet
+from impasto.training.files import load_model
+from impasto.weights import Card, WeightsFile
 
-try:
-    import onnx
-    import onnxruntime
-    import torch
-    from onnx import TensorProto, helper, numpy_helper
-
-    from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise MissingExtraError("export", "export") from error
-
-__all__ = ["ExportedFile", "Parity", "export_brush", "measure_parity", "round_to_half"]
+__all__ = ["ExportedFile", "Parity", "export_brush", "export_set", "measure_parity", "round_to_half"]
 
 SHAPES = ((64, 64), (136, 200), (248, 104))
 TOLERANCE = 1e-3
@@ -59,8 +67,104 @@ def round_to_half(model: torch.nn.Module) -> None:
             parameter.copy_(parameter.half().float())
 
 
+def export_set(
+    weights: Path, folder: Path, *, name: str = "brush", artworks: Sequence[Path] = (), presets: Path | None = None
+) -> list[ExportedFile]:
+    """Everything that is shipped, from the file that a training wrote.
+
+    Writes the ONNX graphs, the half-precision safetensors file, the presets and the card.
+
+    Args:
+        weights: ``brush.safetensors`` of a training.
+        folder: where to; it is made when missing.
+        name: of the set.
+        artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
+        presets: the table of presets; by default the packaged one.
+
+    Raises:
+        WeightsError: the file cannot be read, or a graph differs from the torch network.
+        UsageError: a preset names a picture that is not among the artworks.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(weights)
+    with safe_open(str(weights), framework="pt") as handle:  # type: ignore[no-untyped-call]
+        metadata: dict[str, str] = handle.metadata() or {}
+    written = export_brush(model, folder, name=name)
+    written.append(_save_half(model, folder / f"{name}.safetensors", metadata))
+    table = _make_presets(folder, name, written, artworks, presets) if artworks else []
+    path = folder / f"{name}-presets.json"
+    content = json.dumps({"weights": written[0].sha256[:16], "presets": table}, ensure_ascii=False)
+    path.write_text(content + "\n", encoding="utf-8")
+    written.append(_described(path, "presets"))
+    _write_card(folder / f"{name}.toml", name, model, metadata, written)
+    return written
+
+
+def _save_half(model: BrushModel, path: Path, metadata: dict[str, str]) -> ExportedFile:
+    tensors = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
+    save_file(tensors, str(path), metadata=metadata)
+    return _described(path, "training")
+
+
+def _described(path: Path, kind: str) -> ExportedFile:
+    content = path.read_bytes()
+    return ExportedFile(path.name, kind, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _make_presets(
+    folder: Path, name: str, written: Sequence[ExportedFile], artworks: Sequence[Path], definition: Path | None
+) -> list[dict[str, Any]]:
+    """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes."""
+    recipes = resources.files("impasto.training").joinpath("recipes")
+    source = definition if definition is not None else recipes.joinpath(f"{name}-presets.toml")
+    pictures = PictureSet(artworks)
+    index = {file: position for position, file in enumerate(pictures.names)}
+    files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
+    graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
+    engine = Brush(Card(name, files, {}), graphs[0], graphs[1], "")
+    table = []
+    for entry in tomllib.loads(source.read_text(encoding="utf-8"))["preset"]:
+        missing = [file for file in entry["files"] if file not in index]
+        if missing:
+            raise UsageError(f"the preset '{entry['name']}' names '{missing[0]}', which is not among the artworks")
+        vectors = [
+            engine.encode(to_float(pictures.picture(index[file])), name=file, config=StylizeConfig()).vector
+            for file in entry["files"]
+        ]
+        mean = np.mean(vectors, axis=0)
+        code = mean / np.sqrt(np.mean(np.square(mean)))
+        rounded = [round(float(value), 4) for value in code]
+        table.append({key: entry[key] for key in ("name", "title", "credit")} | {"code": rounded})
+    return table
+
+
+def _write_card(
+    path: Path, name: str, model: BrushModel, metadata: dict[str, str], written: Sequence[ExportedFile]
+) -> None:
+    """The card: facts that a person wrote (``recipes/NAME-card.toml``), then what follows from the files."""
+    facts = resources.files("impasto.training").joinpath(f"recipes/{name}-card.toml").read_text(encoding="utf-8")
+    head, _, tail = facts.partition("\n[")  # top-level keys come before the first table
+    parameters = {
+        "net": sum(p.numel() for p in model.net.parameters()),
+        "encoder": sum(p.numel() for p in model.encoder.parameters()),
+    }
+    lines = [head.rstrip(), f"steps = {metadata.get('step', '0')}"]
+    if "recipe" in metadata:
+        quotes = "'" * 3
+        lines += [f"recipe = {quotes}", metadata["recipe"].rstrip(), quotes]
+    lines += ["", "[parameters]", *(f"{part} = {count}" for part, count in parameters.items())]
+    if tail:
+        lines += ["", f"[{tail.rstrip()}"]
+    for file in written:
+        lines += ["", "[[files]]", f'name = "{file.name}"', f'kind = "{file.kind}"']
+        lines += [f"bytes = {file.bytes}", f'sha256 = "{file.sha256}"']
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def export_brush(model: BrushModel, folder: Path, *, name: str = "brush") -> list[ExportedFile]:
     """Write ``NAME.onnx`` and ``NAME-encoder.onnx`` and check them against the torch network.
+
+    The model's parameters are rounded to half precision in place. The first file is the net.
 
     Raises:
         WeightsError: a graph differs from the torch network by more than 1e-3.
@@ -75,7 +179,7 @@ def export_brush(model: BrushModel, folder: Path, *, name: str = "brush") -> lis
     for kind, content in graphs.items():
         path = folder / (f"{name}.onnx" if kind == "net" else f"{name}-{kind}.onnx")
         path.write_bytes(content)
-        written.append(ExportedFile(path.name, kind, len(content), hashlib.sha256(content).hexdigest()))
+        written.append(_described(path, kind))
     return written
 
 
@@ -158,10 +262,12 @@ def _export(
 ) -> bytes:
     buffer = io.BytesIO()
     # The tracing exporter keeps broadcasting symbolic: weights may be maps or 1x1, which torch.export would fix.
-    torch.onnx.export(
-        module, inputs, buffer, dynamo=False, opset_version=17,
-        input_names=list(input_names), output_names=list(output_names), dynamic_axes=dynamic,
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is announced as deprecated
+        torch.onnx.export(
+            module, inputs, buffer, dynamo=False, opset_version=17,
+            input_names=list(input_names), output_names=list(output_names), dynamic_axes=dynamic,
+        )  # fmt: skip
     graph = onnx.load_from_string(buffer.getvalue())
     _store_half(graph)
     onnx.checker.check_model(graph)

@@ -228,7 +228,7 @@ class _Painter:
             "weights_quarter": np.ascontiguousarray(quarter),
             "weights_eighth": np.ascontiguousarray(eighth),
             "statistics": np.zeros((1, 2, size), np.float32) if known is None else known,
-            "given": np.float32(known is not None).reshape(()),
+            "given": np.array(known is not None, np.float32),
         }
         painted, statistics = self.session.run(None, feed)
         result = np.clip(painted[0].transpose(1, 2, 0)[inside], 0, 1)

@@ -1,4 +1,4 @@
-"""Content losses: is what the photograph shows still there?"""
+"""Content losses: what the photograph shows must still be there."""
 
 from __future__ import annotations
 

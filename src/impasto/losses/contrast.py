@@ -22,6 +22,7 @@ def style_contrast_loss(found: Tensor, wanted: Tensor, *, temperature: float = 0
     loss costs nothing beyond what the style loss has computed.
     """
     centre = wanted.mean(0, keepdim=True)
-    similarity = functional.normalize(found - centre, dim=1) @ functional.normalize(wanted - centre, dim=1).T
+    with torch.autocast(found.device.type, enabled=False):  # a difference of cosines drowns in half precision
+        similarity = functional.normalize(found - centre, dim=1) @ functional.normalize(wanted - centre, dim=1).T
     target = torch.arange(found.shape[0], device=found.device)
     return functional.cross_entropy(similarity / temperature, target)

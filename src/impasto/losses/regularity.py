@@ -40,12 +40,13 @@ def shift_noise(picture: Tensor, shift: tuple[int, int], noise: float, generator
 def stability_loss(painted: Tensor, painted_moved: Tensor, shift: tuple[int, int], border: int = 16) -> Tensor:
     """Difference between the picture painted from a moved input and the moved painting, away from the border.
 
+    ``border`` pixels are left out on every side (a quarter of a small picture at most, and no less than the shift).
+
     Source: the stability loss of Huang et al. 2017 and the noise-resilient loss of ReCoNet (Gao et al. 2018).
     """
     down, right = shift
     height, width = painted.shape[2:]
+    border = max(min(border, height // 4, width // 4), abs(down), abs(right))
     inner = painted[:, :, border : height - border, border : width - border]
-    moved = painted_moved[
-        :, :, border + down : height - border + down, border + right : width - border + right
-    ]
+    moved = painted_moved[:, :, border + down : height - border + down, border + right : width - border + right]
     return (inner - moved).abs().mean()

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Statistics", "feature_statistics", "gram_loss", "gram_matrix", "moment_loss", "style_distance"]
+__all__ = [
+    "Statistics",
+    "feature_statistics",
+    "full_precision",
+    "gram_loss",
+    "gram_matrix",
+    "moment_loss",
+    "style_distance",
+]
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,15 @@ class Statistics:
 
 def gram_matrix(features: Tensor) -> Tensor:
     """Gram matrix ``[B, C, C]`` of feature maps ``[B, C, H, W]``, divided by the number of positions."""
-    flat = features.flatten(2)  # [B, C, N]
-    return torch.matmul(flat, flat.transpose(1, 2)) / flat.shape[2]  # [B, C, C], Gatys 2015, eq. 1
+    # Products of features are large and their differences small: never in half precision, not even under autocast.
+    with torch.autocast(features.device.type, enabled=False):
+        flat = full_precision(features).flatten(2)  # [B, C, N]
+        return torch.matmul(flat, flat.transpose(1, 2)) / flat.shape[2]  # [B, C, C], Gatys 2015, eq. 1
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """float32 where the values are float16 or bfloat16; others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def feature_statistics(features: Tensor, channel_scale: Tensor | None = None) -> Statistics:
@@ -42,10 +57,8 @@ def feature_statistics(features: Tensor, channel_scale: Tensor | None = None) ->
         features: feature maps.
         channel_scale: ``[C]``, each channel is divided by it, so that loud channels do not drown the quiet ones.
     """
-    flat = features.flatten(2)  # [B, C, N]
-    mean = flat.mean(2)  # [B, C]
-    gram = torch.matmul(flat, flat.transpose(1, 2)) / flat.shape[2]
-    covariance = gram - mean[:, :, None] * mean[:, None, :]  # E[xx'] - E[x]E[x]'
+    mean = full_precision(features).flatten(2).mean(2)  # [B, C]
+    covariance = gram_matrix(features) - mean[:, :, None] * mean[:, None, :]  # E[xx'] - E[x]E[x]'
     if channel_scale is not None:  # on the small matrices, not on the maps
         mean = mean / channel_scale
         covariance = covariance / (channel_scale[:, None] * channel_scale[None, :])

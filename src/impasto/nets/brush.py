@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 __all__ = ["BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
 
@@ -85,12 +86,13 @@ class StyleEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(pooled, 512), nn.SiLU(), nn.Linear(512, config.code))
 
     def forward(self, picture: Tensor) -> Tensor:
+        """Style codes ``[B, code]`` of pictures ``[B, 3, H, W]``."""
         features = picture * 2 - 1
         pooled = [*moments(features)]
         for stage in self.stages:
             features = stage(features)
             pooled += moments(features)
-        code = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))  # [B, code]
+        code: Tensor = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))  # [B, code]
         return code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
 
 
@@ -134,7 +136,7 @@ class Modulation:
         return features * gain + (bias - mean * gain)
 
     def _over_field(self, begin: int, end: int, scale: int) -> Tensor:
-        """Sum over k of w_k(x, y) times the affine parameter of code k: ``[B, C, h, w]`` (or 1x1 where w is constant)."""
+        """Sum over k of w_k(x, y) times the affine parameter of code k: ``[B, C, h, w]``, 1x1 for constant weights."""
         maps = self.weights[scale]
         batch, _, height, width = maps.shape
         summed = torch.matmul(self.affine[:, begin:end], maps.flatten(2))  # [B, C, K] @ [B, K, h*w]
@@ -244,19 +246,30 @@ class BrushNet(nn.Module):
 
 
 class BrushModel(nn.Module):
-    """Encoder and painter together: what is trained and saved as one file."""
+    """Encoder and painter together: what is trained and saved as one file.
+
+    Attributes:
+        checkpointing: compute the activations again in the backward pass instead of keeping them. It stands here and
+            not in the training, because a distributed wrapper around the model must not see the second computation.
+    """
 
     def __init__(self, config: BrushConfig | None = None) -> None:
         super().__init__()
+        self.checkpointing = False
         self.config = config or BrushConfig()
         self.encoder = StyleEncoder(self.config)
         self.net = BrushNet(self.config)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Repaint ``content`` ``[B, 3, H, W]`` fully in the style of ``style`` ``[B, 3, h, w]``; for training."""
-        painted, _ = self.net(content, *self.constant_field(self.encoder(style)))
-        result: Tensor = painted
-        return result
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(self._paint, content, style, use_reentrant=False)
+            return recomputed
+        return self._paint(content, style)
+
+    def _paint(self, content: Tensor, style: Tensor) -> Tensor:
+        painted: Tensor = self.net(content, *self.constant_field(self.encoder(style)))[0]
+        return painted
 
     @staticmethod
     def constant_field(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:

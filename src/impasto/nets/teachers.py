@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,8 @@ class Teacher(nn.Module):
     """Base of the feature networks: frozen, ``[B, 3, H, W]`` in ``[0, 1]`` to named feature maps."""
 
     spec: TeacherSpec
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +72,7 @@ class Fire(nn.Module):
         self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """``[B, channels, h, w]`` to ``[B, 2 * expanded, h, w]``."""
         squeezed = torch.relu(self.squeeze(features))
         return torch.relu(torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], dim=1))
 
@@ -90,9 +94,9 @@ class SqueezeNet(Teacher):
             "fire9": (16, 512),
         },
         style_layers=("conv1", "fire2", "fire3", "fire4", "fire6"),
-        content_layers=("fire4", "fire6"),
+        content_layers=("fire6",),
     )
-    _index = {"conv1": 1, "fire2": 3, "fire3": 4, "fire4": 5, "fire5": 7, "fire6": 8, "fire7": 9, "fire8": 10, "fire9": 12}
+    _position: ClassVar = dict(zip(spec.layers, (1, 3, 4, 5, 7, 8, 9, 10, 12), strict=True))  # in `features`
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +118,8 @@ class SqueezeNet(Teacher):
         )
 
     def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
-        wanted = {self._index[layer]: layer for layer in layers}
+        """Feature maps of ``layers``."""
+        wanted = {self._position[layer]: layer for layer in layers}
         features = (picture - self.mean) / self.std
         found = {}
         for index in range(max(wanted) + 1):
@@ -149,6 +154,7 @@ class Vgg(Teacher):
         )
 
     def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        """Feature maps of ``layers``."""
         features = (picture - self.mean) / self.std
         found: dict[str, Tensor] = {}
         for key, name in self._plan:
@@ -196,6 +202,7 @@ class InceptionStem(Teacher):
         return key.replace(".", "_", 1) if key.count(".") == 2 else key
 
     def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        """Feature maps of ``layers``."""
         features = picture * 2 - 1
         found: dict[str, Tensor] = {}
         for name in self.spec.layers:
@@ -225,6 +232,7 @@ class _InceptionBlock(nn.Module):
         self.tower_2_conv = nn.Conv2d(channels, pooled, 1)
 
     def forward(self, features: Tensor) -> Tensor:
+        """``[B, channels, h, w]`` to ``[B, 224 + pooled, h, w]``."""
         five = self.tower_conv_1(torch.relu(self.tower_conv(features)))
         three = self.tower_1_conv_1(torch.relu(self.tower_1_conv(features)))
         three = self.tower_1_conv_2(torch.relu(three))
@@ -272,6 +280,9 @@ def build_teacher(state: Mapping[str, Tensor]) -> Teacher:
     shapes = {key: tensor.shape for key, tensor in teacher.state_dict().items()}
     wrong = [stored for key, stored in own.items() if stored in state and shapes[key] != state[stored].shape]
     if missing or wrong:
-        raise WeightsError(f"teacher weights are incomplete: missing {missing[:3]}, wrong shape {wrong[:3]}")
+        raise WeightsError(
+            f"these weights resemble the teacher {teacher.spec.name}, but are not complete: "
+            f"missing {missing[:3]}, wrong shape {wrong[:3]}"
+        )
     teacher.load_state_dict({key: state[stored].float() for key, stored in own.items()})
     return teacher.freeze()

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
@@ -28,10 +27,13 @@ __all__ = ["BrushTask", "SheetPictures"]
 
 @dataclass(frozen=True)
 class SheetPictures:
-    """Pictures for the sample sheets, uint8 ``[H, W, 3]``; sides of contents are multiples of 8."""
+    """Pictures for the sample sheets, uint8 ``[H, W, 3]``; sides of contents are multiples of 8.
 
-    contents: Sequence[PixelArray]
-    styles: Sequence[PixelArray]
+    Where there are none, crops of the training pictures take their place.
+    """
+
+    contents: Sequence[PixelArray] = ()
+    styles: Sequence[PixelArray] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class BrushTask:
         contents: PictureSet,
         styles: PictureSet,
         teachers: Sequence[Teacher],
-        shown: SheetPictures | None = None,
+        shown: SheetPictures = SheetPictures(),
     ) -> None:
         self.recipe = recipe
         self.contents = contents
@@ -61,14 +63,16 @@ class BrushTask:
         self.scales: list[dict[str, Tensor]] = []
         self.steps = recipe.steps
         self.shown = shown
-        torch.manual_seed(recipe.seed)
-        self.model: nn.Module = BrushModel(recipe.network)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.model: nn.Module = BrushModel(recipe.network)
+        self.model.checkpointing = recipe.schedule.checkpointing
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def batch(self, index: int) -> Batch:
+    def batch(self, step: int, index: int) -> Batch:
         """Contents and styles ``[B, 3, size, size]`` uint8; the last ``own_pairs`` styles are their contents."""
-        stage = self.recipe.stage_at(index // self.recipe.schedule.accumulation)
+        stage = self.recipe.stage_at(step)
         data = self.recipe.data
         rng = np.random.default_rng([self.recipe.seed, index])
         photo = CropRule(stage.size, data.content_smallest, data.content_largest)
@@ -118,11 +122,7 @@ class BrushTask:
         """The weighted terms of :class:`~impasto.training.recipe.LossWeights`."""
         weights = self.recipe.weights_at(step)
         content, style = _to_float(batch["content"]), _to_float(batch["style"])
-        if self.recipe.schedule.checkpointing:
-            painted = checkpoint(model, content, style, use_reentrant=False)
-        else:
-            painted = model(content, style)
-        painted = painted.float()
+        painted = model(content, style).float()
         terms = {
             "variation": weights.variation * total_variation(painted),
             "range": weights.range * range_loss(painted),
@@ -172,9 +172,7 @@ class BrushTask:
             style_distance(found[name], targets.style[name], gram_weight=weights.gram).mean()
             for name in spec.style_layers
         ]
-        content = [
-            normalised_content_loss(maps[name].float(), targets.content[name]) for name in spec.content_layers
-        ]
+        content = [normalised_content_loss(maps[name].float(), targets.content[name]) for name in spec.content_layers]
         terms = {
             "style": weights.style * torch.stack(style).mean(),
             "content": weights.content * torch.stack(content).mean(),
@@ -187,9 +185,7 @@ class BrushTask:
             ]
             terms["coarse"] = weights.style * weights.coarse * torch.stack(distances).mean()
         if weights.contrast > 0:
-            terms["contrast"] = weights.contrast * style_contrast_loss(
-                _descriptor(found), _descriptor(targets.style)
-            )
+            terms["contrast"] = weights.contrast * style_contrast_loss(_descriptor(found), _descriptor(targets.style))
         return terms
 
     def _stability(self, model: nn.Module, content: Tensor, style: Tensor, painted: Tensor, step: int) -> Tensor:
@@ -204,7 +200,7 @@ class BrushTask:
 
     def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
         """Styles in the first row, contents in the first column, paintings in between."""
-        shown = self.shown or self._own_pictures()
+        shown = self._sheet_pictures()
         width = max(content.shape[1] for content in shown.contents)
         height = max(content.shape[0] for content in shown.contents)
         sheet = Image.new("RGB", ((1 + len(shown.styles)) * width, (1 + len(shown.contents)) * height), "white")
@@ -221,12 +217,12 @@ class BrushTask:
                 sheet.paste(Image.fromarray(pixels), (column * width, row * height))
         return sheet
 
-    def _own_pictures(self) -> SheetPictures:
+    def _sheet_pictures(self) -> SheetPictures:
         rng = np.random.default_rng([self.recipe.seed, 3])
         size = self.recipe.stages[0].size
         contents = self.contents.crops(rng, 3, CropRule(size, 1.0, 1.0)).transpose(0, 2, 3, 1)
         styles = self.styles.crops(rng, 4, CropRule(size, 1.0, 1.0)).transpose(0, 2, 3, 1)
-        return SheetPictures(list(contents), list(styles))
+        return SheetPictures(self.shown.contents or list(contents), self.shown.styles or list(styles))
 
 
 def _to_float(pixels: Tensor) -> Tensor:
@@ -235,8 +231,11 @@ def _to_float(pixels: Tensor) -> Tensor:
 
 
 def _statistics(teacher: Teacher, maps: dict[str, Tensor], scales: dict[str, Tensor]) -> dict[str, Statistics]:
-    """Statistics of the style layers. Layers at half resolution have four times the positions they need: every
-    second row and column of theirs is enough (the caller's random offset moves them over the picture)."""
+    """Statistics of the style layers.
+
+    Layers at half resolution have four times the positions they need: every second row and column of theirs is enough
+    (the caller's random offset moves them over the picture).
+    """
     found = {}
     for name in teacher.spec.style_layers:
         features = maps[name].float()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.resources
+import json
 import tomllib
 import types
 import typing
@@ -157,40 +159,91 @@ class BrushRecipe:
         return dataclasses.replace(self.losses, **changed)
 
 
-def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> BrushRecipe:
-    """Read a recipe; ``overrides`` are ``section.key=value`` strings, values written as in TOML.
+def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> BrushRecipe:
+    """Read a recipe, by default the one of the embedded weights.
+
+    Args:
+        path: a TOML file.
+        overrides: ``section.key=value`` strings, values written as in TOML; stages are counted from 0, as in
+            ``stages.0.steps=500``.
 
     Raises:
-        UsageError: unreadable TOML, an unknown key, or a value of the wrong type.
+        UsageError: unreadable TOML, an unknown key, or a value of the wrong type or out of range.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path is None:
+            text = (importlib.resources.files("impasto.training") / "recipes" / "brush.toml").read_text("utf-8")
+        else:
+            text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"cannot read the recipe '{path}': {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the recipe '{path}' is no valid TOML: {error}") from error
     for override in overrides:
         _apply(table, override)
     recipe: BrushRecipe = _build(BrushRecipe, table, "")
-    for stage in recipe.stages:
-        if stage.size % 8 or stage.size < 32:
-            raise UsageError(f"stages.size must be a multiple of 8 and at least 32, not {stage.size}")
-        _build(LossWeights, stage.losses, "stages.losses")
+    _check(recipe)
     return recipe
+
+
+def _check(recipe: BrushRecipe) -> None:
+    """Ranges; types were checked before."""
+    schedule, data = recipe.schedule, recipe.data
+    rules = [
+        ("schedule.precision", schedule.precision, "no, fp16 or bf16", schedule.precision in ("no", "fp16", "bf16")),
+        ("schedule.ema", schedule.ema, "from 0 to below 1", 0 <= schedule.ema < 1),
+        ("schedule.learning_rate", schedule.learning_rate, "above 0", schedule.learning_rate > 0),
+        ("schedule.clip", schedule.clip, "0 or more", schedule.clip >= 0),
+        ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
+        ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
+        ("stages", recipe.stages, "at least one stage", bool(recipe.stages)),
+    ]
+    for key in ("accumulation", "checkpoint_every", "sheet_every", "log_every", "keep"):
+        value = getattr(schedule, key)
+        rules.append((f"schedule.{key}", value, "1 or more", value >= 1))
+    for kind in ("content", "style"):
+        least, most = getattr(data, f"{kind}_smallest"), getattr(data, f"{kind}_largest")
+        rules.append(
+            (f"data.{kind}_smallest", least, f"above 0 and up to {kind}_largest, 1 at most", 0 < least <= most <= 1)
+        )
+    for number, stage in enumerate(recipe.stages):
+        where = f"stages.{number}"
+        _build(LossWeights, stage.losses, f"{where}.losses.")
+        rules += [
+            (f"{where}.size", stage.size, "a multiple of 8 and at least 32", stage.size % 8 == 0 and stage.size >= 32),
+            (f"{where}.steps", stage.steps, "0 or more", stage.steps >= 0),
+            (f"{where}.batch", stage.batch, "1 or more", stage.batch >= 1),
+        ]
+        every = dataclasses.replace(recipe.losses, **typing.cast("dict[str, Any]", stage.losses)).stability_every
+        rules.append(("losses.stability_every", every, "1 or more", every >= 1))
+    for key, value, wanted, holds in rules:
+        if not holds:
+            raise UsageError(f"the recipe's '{key}' must be {wanted}, not {value!r}")
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"'{override}' should read section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    if not equals:
-        raise UsageError(f"'{override}' should read section.key=value")
+        value = text.strip()  # a word without quotes
     *sections, last = key.strip().split(".")
+    place: Any = table
     for section in sections:
-        table = table.setdefault(section, {})
-    table[last] = value
+        if isinstance(place, dict):
+            place = place.setdefault(section, {})
+        elif isinstance(place, list) and section.isdecimal() and int(section) < len(place):
+            place = place[int(section)]
+        else:
+            place = None
+    if not isinstance(place, dict):
+        raise UsageError(
+            f"the recipe has no place '{key.strip()}'; a stage is named by its number, as in stages.0.steps"
+        )
+    place[last] = value
 
 
 def _build(kind: Any, table: Mapping[str, Any], where: str) -> Any:
@@ -208,21 +261,23 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _build(hint, value, f"{where}.")
     if origin is tuple and isinstance(value, list):
-        inner = typing.get_args(hint)[0]
-        return tuple(_convert(inner, item, where) for item in value)
+        kinds = typing.get_args(hint)
+        if kinds[-1] is not Ellipsis and len(value) != len(kinds):
+            raise UsageError(f"the recipe's '{where}' needs {len(kinds)} values, not {len(value)}")
+        return tuple(_convert(kinds[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
         return dict(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias) and isinstance(value, hint):
-        if not (hint is int and isinstance(value, bool)):
-            return value
+    plain = isinstance(hint, type) and not isinstance(hint, types.GenericAlias)
+    if plain and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
     raise UsageError(f"the recipe's '{where}' has the wrong type: {value!r}")
 
 
 def recipe_to_toml(recipe: BrushRecipe) -> str:
     """The whole recipe, defaults written out, as TOML."""
-    lines = [f'name = "{recipe.name}"', f"seed = {recipe.seed}"]
+    lines = [f"name = {_literal(recipe.name)}", f"seed = {recipe.seed}"]
     for section in ("network", "schedule", "data", "losses"):
         lines += ["", f"[{section}]"]
         lines += [f"{key} = {_literal(value)}" for key, value in dataclasses.asdict(getattr(recipe, section)).items()]
@@ -236,7 +291,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)  # TOML's basic strings have JSON's escapes
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):

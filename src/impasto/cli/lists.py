@@ -1,0 +1,92 @@
+"""``impasto engines`` and ``impasto presets``: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from impasto.config import StylizeConfig
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("engines")(_engines)
+    app.command("presets")(_presets)
+
+
+def _engines(
+    name: Annotated[str | None, typer.Argument(help="Show this engine's card.", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the engines, or show the card of one."""
+    from impasto.engines import ENGINES, engine_spec
+    from impasto.weights import load_card
+
+    if name is not None:
+        facts = load_card(engine_spec(name).card).facts
+        typer.echo(json.dumps(facts, indent=None if as_json else 2, ensure_ascii=False, default=str))
+        return
+    if as_json:
+        typer.echo(json.dumps([asdict(spec) for spec in ENGINES.values()]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("engine", "what it does", "native fields", "any size", "uses chance", "needs", box=None)
+    for spec in ENGINES.values():
+        able = spec.capabilities
+        yes = ["yes" if flag else "no" for flag in (able.field, able.tiles, able.chance)]
+        table.add_row(spec.name, spec.summary, *yes, f"impasto[{spec.extra}]" if spec.extra else "nothing more")
+    Console().print(table)
+
+
+def _presets(
+    engine: Annotated[str, typer.Option(help="Engine whose presets are meant.")] = "brush",
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet of all presets to this file.", show_default=False)
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="Photograph for the contact sheet.", show_default=False)
+    ] = None,
+    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="Strength on the contact sheet.")] = (
+        StylizeConfig.strength
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the style presets; with --sheet and --photo, paint them all on one sheet."""
+    from impasto.engines.brush import Brush
+    from impasto.errors import UsageError
+    from impasto.stylizer import Stylizer
+
+    stylizer = Stylizer.load(engine)
+    if not isinstance(stylizer.engine, Brush):
+        raise UsageError(f"the engine '{engine}' has no presets")
+    table = stylizer.engine.preset_table()
+    if sheet is not None:
+        if photo is None:
+            raise UsageError("--sheet needs a --photo to paint")
+        from impasto.image import read_picture, write_picture
+        from impasto.sheet import contact_sheet
+
+        config = StylizeConfig(strength=strength)
+        pixels = contact_sheet(stylizer, read_picture(photo), list(table), config=config)
+        write_picture(sheet, pixels)
+        typer.echo(str(sheet))
+        return
+    if as_json:
+        rows = [{"name": name, "title": one.title, "credit": one.credit} for name, one in table.items()]
+        typer.echo(json.dumps(rows, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    listing = Table("preset", "what it looks like", "computed from", box=None)
+    for name, one in table.items():
+        listing.add_row(name, one.title, one.credit)
+    Console().print(listing)

@@ -1,0 +1,137 @@
+"""A whole training from files to files: what ``impasto train`` calls."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState  # type: ignore[import-untyped]
+from PIL import Image, ImageOps
+
+from impasto.errors import ImageError, OutputError, UsageError
+from impasto.nets.brush import BrushModel
+from impasto.training.brush import BrushTask, SheetPictures
+from impasto.training.data import PictureSet, PixelArray, genre_weights
+from impasto.training.files import load_model, load_teacher, save_model
+from impasto.training.loop import Progress, latest_checkpoint, step_of, train
+from impasto.training.recipe import load_recipe, recipe_to_toml
+
+__all__ = ["train_brush"]
+
+SHEET_SIDE = 256
+
+
+def train_brush(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    teachers: Sequence[Path],
+    out: Path,
+    style_manifest: Path | None = None,
+    sheet_contents: Sequence[Path] = (),
+    sheet_styles: Sequence[Path] = (),
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    start_from: Path | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train ``brush``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the one of the embedded weights.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        teachers: weights files of perceptual networks (see :mod:`impasto.nets.teachers`); the first one also judges
+            the coarse style.
+        out: folder for checkpoints, samples, logs and the result.
+        style_manifest: CSV with the columns ``file`` and ``genre``, by which rare genres are drawn more often; artworks
+            that it does not name are not used.
+        sheet_contents: photographs for the sample sheets; by default crops of the training's own.
+        sheet_styles: artworks for the sample sheets.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        start_from: a model file whose weights a new training starts from (fine-tuning). Without effect on a training
+            that goes on from a checkpoint.
+        on_step: called after every step.
+
+    Returns:
+        ``out/brush.safetensors``: the averaged weights, with recipe, step and sizes in the header. ``out/recipe.toml``
+        is the recipe with all its defaults; ``out/history.jsonl`` has a line for each recipe that was used, with the
+        step from which on it held.
+
+    Raises:
+        UsageError: the recipe is wrong, or does not fit the model to start from.
+        ImageError: a picture for the sample sheets cannot be read.
+        WeightsError: a teacher or the model to start from does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = load_recipe(recipe_path, overrides)
+    if not teachers:
+        raise UsageError("training needs at least one teacher, such as torchvision's squeezenet1_0 or vgg19 weights")
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    shown = SheetPictures(
+        [_sheet_picture(path, multiple=8) for path in sheet_contents],
+        [_sheet_picture(path, multiple=1) for path in sheet_styles],
+    )
+    judges = [load_teacher(path) for path in teachers]
+    task = BrushTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judges, shown)
+    if start_from is not None:
+        start = load_model(start_from)
+        if start.config != recipe.network:
+            raise UsageError(f"'{start_from}' has other sizes than the recipe's network: {start.config}")
+        task.model.load_state_dict(start.state_dict())
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "brush.safetensors"
+    if is_main:
+        model = BrushModel(recipe.network)
+        model.load_state_dict(trained.model.state_dict())
+        save_model(model, path, {"recipe": text, "step": str(trained.step)})
+    return path
+
+
+def _record(out: Path, recipe: str) -> None:
+    """Write ``recipe.toml``; when it is new or another one, note in ``history.jsonl`` from which step on it holds."""
+    path = out / "recipe.toml"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.read_text(encoding="utf-8") == recipe:
+            return
+        checkpoint = latest_checkpoint(out)
+        line = {
+            "step": 0 if checkpoint is None else step_of(checkpoint),
+            "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with (out / "history.jsonl").open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+        path.write_text(recipe, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder '{out}': {error}") from error
+
+
+def _sheet_picture(path: Path, *, multiple: int) -> PixelArray:
+    """A picture whose short side is 256 px, upright, cut so that its sides are multiples of ``multiple``."""
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot read the picture '{path}' for the sample sheets: {error}") from error
+    factor = SHEET_SIDE / min(image.size)
+    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image)
+    height, width = pixels.shape[0] // multiple * multiple, pixels.shape[1] // multiple * multiple
+    return np.ascontiguousarray(pixels[:height, :width])

@@ -1,0 +1,135 @@
+import dataclasses
+
+import pytest
+import torch
+
+from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder
+
+TINY = BrushConfig(code=8, quarter=8, eighth=12, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
+
+
+def make(kind, seed=0):
+    torch.manual_seed(seed)
+    net = kind(TINY).eval()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+        parameter.add_(0.05 * torch.randn(parameter.shape))  # so that no layer is at its special initial values
+    return net
+
+
+@pytest.fixture(scope="module")
+def net():
+    return make(BrushNet)
+
+
+@pytest.fixture(scope="module")
+def codes():
+    code = torch.randn(1, 3, TINY.code, generator=torch.Generator().manual_seed(1))
+    return code / code.square().mean(2, keepdim=True).sqrt()
+
+
+def picture(height=64, width=96, seed=2):
+    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def constant(weights, height=1, width=1):
+    return torch.tensor(weights).view(1, -1, 1, 1).expand(1, len(weights), height, width)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (64, 96), (40, 16)])
+def test_the_painting_has_the_pictures_size(net, codes, size):
+    painted, used = net(picture(*size), *BrushModel.constant_field(codes[:, 0]))
+    assert painted.shape == (1, 3, *size)
+    assert used.shape == (1, 2, net.channels)
+    assert torch.isfinite(painted).all() and (used[:, 1] >= 0).all()
+
+
+def test_statistics_that_were_measured_give_the_same_picture(net, codes):
+    field = BrushModel.constant_field(codes[:, 0])
+    painted, used = net(picture(), *field)
+    again, reported = net(picture(), *field, used, torch.ones(()))
+    assert torch.allclose(painted, again, atol=1e-6)
+    assert torch.allclose(used, reported)
+    ignored, _ = net(picture(), *field, torch.randn_like(used), torch.zeros(()))
+    assert torch.allclose(painted, ignored)
+
+
+def test_a_tile_with_a_halo_equals_the_whole(net, codes):
+    whole = picture(256, 320)
+    field = BrushModel.constant_field(codes[:, 0])
+    painted, used = net(whole, *field)
+    top, left, bottom, right, halo = 96, 104, 160, 184, net.halo
+    tile = whole[:, :, top - halo : bottom + halo, left - halo : right + halo]
+    part, _ = net(tile, *field, used, torch.ones(()))
+    inner = part[:, :, halo : halo + bottom - top, halo : halo + right - left]
+    assert (inner - painted[:, :, top:bottom, left:right]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("changes", [{}, {"blocks_eighth": 2}, {"blocks_quarter": 3}])
+def test_the_halo_covers_the_receptive_field(codes, changes):
+    torch.manual_seed(0)
+    net = BrushNet(dataclasses.replace(TINY, **changes))
+    side = 2 * net.halo + 80
+    whole = picture(side, side).requires_grad_()
+    measured = torch.rand(1, 2, net.channels)
+    centre = net.halo + 40
+    for offset in range(0, 8, 7):  # the first and the last pixel of a cell
+        painted, _ = net(whole, *BrushModel.constant_field(codes[:, 0]), measured, torch.ones(()))
+        (gradient,) = torch.autograd.grad(painted[0, :, centre + offset, centre + offset].sum(), whole)
+        reached = gradient.abs().sum((0, 1)).nonzero()
+        assert reached.min() >= centre - net.halo
+        assert reached.max() < centre + 8 + net.halo
+
+
+def test_a_constant_field_is_the_weighted_code(net, codes):
+    weights = [0.5, 0.2, 0.3]
+    mixed = (codes * torch.tensor(weights).view(1, 3, 1)).sum(1)  # gains and biases are linear in the code
+    one, _ = net(picture(), *BrushModel.constant_field(mixed))
+    three, _ = net(picture(), codes, constant(weights), constant(weights))
+    assert torch.allclose(one, three, atol=1e-5)
+
+
+def test_a_constant_map_is_a_constant_weight(net, codes):
+    weights = [0.5, 0.2, 0.3]
+    one, _ = net(picture(), codes, constant(weights), constant(weights))
+    maps, _ = net(picture(), codes, constant(weights, 16, 24), constant(weights, 8, 12))
+    assert torch.allclose(one, maps, atol=1e-5)
+
+
+def test_a_map_acts_where_it_is(net, codes):
+    left = torch.zeros(1, 3, 32, 64)
+    left[:, 0, :, :32], left[:, 1, :, 32:] = 1, 1
+    eighth = left[:, :, ::2, ::2]
+    wide = picture(128, 256)
+    only, used = net(wide, codes, constant([1.0, 0.0, 0.0]), constant([1.0, 0.0, 0.0]))
+    given = (used, torch.ones(()))
+    half, _ = net(wide, codes, left, eighth, *given)
+    assert torch.allclose(half[..., : 128 - net.halo], only[..., : 128 - net.halo], atol=1e-5)
+    assert (half[..., 160:] - only[..., 160:]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (64, 200)])
+def test_the_encoder_takes_any_size_and_gives_codes_of_unit_length(size):
+    code = make(StyleEncoder)(picture(*size))
+    assert code.shape == (1, TINY.code)
+    assert code.square().mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_new_sub_pixel_layers_start_as_nearest_neighbour():
+    torch.manual_seed(0)
+    net = BrushNet(TINY)
+    painted, _ = net(picture(), *BrushModel.constant_field(torch.ones(1, TINY.code)))
+    blocks = painted.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4)
+    assert (blocks.amax(4) - blocks.amin(4)).max() < 1e-5
+
+
+def test_checkpointing_changes_neither_the_painting_nor_the_gradients():
+    torch.manual_seed(0)
+    model = BrushModel(TINY)
+    results = []
+    for model.checkpointing in (False, True):
+        model.zero_grad()
+        painted = model(picture(), picture(32, 32, seed=3))
+        painted.square().sum().backward()
+        results.append([painted.detach(), *(p.grad.clone() for p in model.parameters())])
+    assert all(torch.allclose(a, b) for a, b in zip(*results, strict=True))
