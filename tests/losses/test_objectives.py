@@ -20,7 +20,10 @@ def test_content_loss_is_a_mean_square():
 
 def test_normalised_content_is_blind_to_gain_and_bias_per_channel():
     features = picture(1, channels=4) * 5
-    gain, bias = torch.tensor([0.5, 2.0, 3.0, 7.0]).view(1, 4, 1, 1), torch.tensor([3.0, -1.0, 0.0, 9.0]).view(1, 4, 1, 1)
+    gain, bias = (
+        torch.tensor([0.5, 2.0, 3.0, 7.0]).view(1, 4, 1, 1),
+        torch.tensor([3.0, -1.0, 0.0, 9.0]).view(1, 4, 1, 1),
+    )
     target = instance_normalised(features)
     assert normalised_content_loss(features * gain + bias, target) < 1e-6
     assert normalised_content_loss(picture(2, channels=4), target) > 0.5

@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo`, then `make test`. Everything stays below this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
+TEMP := $(CURDIR)/$(VENV)/tmp
+
+.PHONY: demo test check bench clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of packages: installed once, again when pyproject.toml or the constraints change.
+$(VENV)/demo.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[demo]'
+	touch $@
+
+$(VENV)/test.stamp: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[test,lint]'
+	touch $@ $(VENV)/demo.stamp
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python scripts/demo.py demo
+
+test: $(VENV)/test.stamp
+	mkdir -p $(TEMP)
+	TMPDIR=$(TEMP) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+
+check: $(VENV)/test.stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.memory
+
+clean:
+	rm -rf $(VENV) demo dist build
