@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 
@@ -60,7 +61,7 @@ def test_the_learning_rate_rises_stays_and_falls():
     assert factors[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert factors[4:11] == [1.0] * 7
     assert factors[15] == pytest.approx(0.55) and factors[20] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(factors[4:], factors[5:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(factors[4:]))
     assert learning_rate_factor(50, 20, schedule) == 0.1
     assert learning_rate_factor(19, 20, ScheduleConfig(warmup=0, decay=0.0)) == 1.0
 
@@ -121,7 +122,7 @@ def test_what_is_not_finite_stops_before_it_reaches_weights_or_checkpoints(tmp_p
 
 
 def test_without_a_checkpoint_the_message_says_so(tmp_path):
-    with pytest.raises(TrainingError, match="step 1: .*checkpoint: none"):
+    with pytest.raises(TrainingError, match=r"step 1: .*checkpoint: none"):
         train(Line(6, nan_loss_at=0), SCHEDULE, tmp_path, device="cpu")
 
 

@@ -143,3 +143,32 @@ def test_a_killed_training_goes_on_exactly(recipe_file, sources, pictures, teach
     assert not (killed / "brush.safetensors").exists(), "the kill came too late to show anything"
     assert start(killed).wait(300) == 0
     assert same_weights(whole / "brush.safetensors", killed / "brush.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(recipe_file, sources, pictures, teacher_file, tmp_path):
+    """Distributed on two CPU processes: accumulation, recomputation, two passes per step, a time check, a resume."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from pathlib import Path; from impasto.training.run import train_brush\n"
+        "recipe, photos, art, teacher, out = map(Path, sys.argv[2:])\n"
+        "train_brush(recipe, contents=[photos], styles=[art], teachers=[teacher], out=out, device='cpu', minutes=9,\n"
+        "            overrides=(f'stages=[{{steps={sys.argv[1]}, batch=2, size=32}}]', 'schedule.checkpointing=true',\n"
+        "                       'schedule.accumulation=2'))"
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    places = [str(place) for place in (recipe_file, pictures / "photos", pictures / "art", teacher_file)]
+    for out, counts in (("whole", (4,)), ("parts", (2, 4))):
+        for steps in counts:
+            command = [*launch, str(steps), *places, str(tmp_path / out)]
+            subprocess.run(command, check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    checkpoint = latest_checkpoint(tmp_path / "whole")
+    assert len(list(checkpoint.glob("random_states_*"))) == 2
+    whole = load_file(tmp_path / "whole" / "brush.safetensors")
+    parts = load_file(tmp_path / "parts" / "brush.safetensors")
+    alone = load_file(
+        train_brush(recipe_file, **sources, out=tmp_path / "alone", overrides=("stages=[{steps=4, batch=2, size=32}]",))
+    )
+    assert all(torch.isfinite(value).all() for value in whole.values())
+    assert whole.keys() == parts.keys() == alone.keys()
+    assert any(not torch.equal(whole[name], alone[name]) for name in whole)

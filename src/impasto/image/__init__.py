@@ -2,6 +2,7 @@
 
 from impasto.image.color import (
     LUMA_WEIGHTS,
+    color_transfer,
     luminance,
     match_color_statistics,
     preserve_luminance_only,
@@ -16,6 +17,7 @@ __all__ = [
     "LUMA_WEIGHTS",
     "Picture",
     "PictureInfo",
+    "color_transfer",
     "luminance",
     "match_color_statistics",
     "preserve_luminance_only",

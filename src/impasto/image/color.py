@@ -17,7 +17,7 @@ from PIL import Image
 from impasto.errors import UsageError
 from impasto.types import FloatArray
 
-__all__ = ["color_transfer", "LUMA_WEIGHTS", "luminance", "match_color_statistics", "preserve_luminance_only", "resize"]
+__all__ = ["LUMA_WEIGHTS", "color_transfer", "luminance", "match_color_statistics", "preserve_luminance_only", "resize"]
 
 LUMA_WEIGHTS = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Rec. ITU-R BT.709's weights of R, G and B; their sum is 1."""

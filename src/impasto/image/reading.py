@@ -315,7 +315,8 @@ def _without_alpha(image: Image.Image) -> tuple[Image.Image, FloatArray | None]:
     """The picture without its opacity, in a mode that a profile may describe; and the opacity."""
     if image.mode == "1" and "transparency" not in image.info:
         return image.convert("L"), None
-    if image.mode == "LA":
+    if image.mode in ("LA", "La"):
+        image = image.convert("LA")  # from premultiplied, if it is
         grey, alpha = image.split()
         return grey, _unit(np.asarray(alpha), "")
     if image.has_transparency_data:  # also palettes and single colours marked as transparent

@@ -16,6 +16,7 @@ from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
 from impasto.losses.regularity import identity_loss, range_loss, shift_noise, stability_loss, total_variation
 from impasto.losses.statistics import Statistics, feature_statistics, style_distance
+from impasto.losses.wasserstein import random_directions, sliced_wasserstein
 from impasto.nets.brush import BrushModel
 from impasto.nets.teachers import Teacher
 from impasto.training.data import CropRule, PictureSet, PixelArray
@@ -141,6 +142,10 @@ class BrushTask:
             for name, value in self._perceptual(teacher, scales, shown, targets, used).items():
                 part = value / len(self.teachers)
                 terms[name] = terms[name] + part if name in terms else part
+        if weights.color > 0:
+            directions = random_directions(16, 3, torch.Generator().manual_seed(step)).to(painted.device)
+            small, palette = functional.avg_pool2d(painted, 4), functional.avg_pool2d(style, 4)
+            terms["color"] = weights.color * sliced_wasserstein(small, palette, directions).mean()
         if weights.stability > 0 and step % weights.stability_every == 0:
             terms["stability"] = weights.stability * self._stability(model, content, style, painted, step)
         return terms

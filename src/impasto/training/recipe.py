@@ -91,6 +91,7 @@ class LossWeights:
         style: moments and Gram matrices.
         gram: the Gram part within ``style``.
         coarse: style once more at half size, for longer strokes.
+        color: distribution of colours, by sliced Wasserstein distance at a quarter of the size.
         identity: own pairs come back unchanged, in pixels.
         contrast: own style nearer than the batch's others.
         stability: small shifts and noise change nothing; computed every ``stability_every`` steps.
@@ -103,6 +104,7 @@ class LossWeights:
     style: float = 4.0
     gram: float = 1.0
     coarse: float = 0.5
+    color: float = 0.0
     identity: float = 4.0
     contrast: float = 0.2
     stability: float = 4.0
