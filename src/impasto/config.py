@@ -72,6 +72,8 @@ class StylizeConfig:
             elif value is not None and metadata["smallest"] is not None:
                 if isinstance(value, bool) or not isinstance(value, (int, float)):
                     raise UsageError(f"{info.name} must be a number, not {value!r}")
+                if str(info.type).startswith("int") and not isinstance(value, int):
+                    raise UsageError(f"{info.name} must be a whole number, not {value!r}")
                 check_range(info.name, value, metadata["smallest"], metadata["largest"])
 
 

@@ -11,6 +11,7 @@ to 1 is the content's own code. So
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from impasto.errors import FieldError
+from impasto.checks import check_choice
+from impasto.config import MIX_MODES
+from impasto.errors import FieldError, OutputError
 from impasto.types import FloatArray
 
 __all__ = ["StyleCode", "StyleField", "StyleLayer", "blend_codes", "slerp"]
@@ -35,6 +38,9 @@ class StyleCode:
         engine: the engine that made it; no other understands it.
         weights: first 16 digits of the SHA-256 of the weights that made it.
         name: for people: a preset's name or the file's.
+
+    Raises:
+        FieldError: a vector of another shape, or with NaN or infinity in it.
     """
 
     vector: FloatArray
@@ -42,10 +48,23 @@ class StyleCode:
     weights: str
     name: str = "style"
 
+    def __post_init__(self) -> None:
+        if np.ndim(self.vector) != 1 or np.size(self.vector) == 0:
+            raise FieldError(f"the code of '{self.name}' must be a vector [D], not {np.shape(self.vector)}")
+        if not np.isfinite(self.vector).all():
+            raise FieldError(f"the code of '{self.name}' holds NaN or infinity")
+
     def save(self, path: str | Path) -> None:
-        """Write the code as ``.npz`` (a kilobyte or so)."""
-        with Path(path).open("wb") as handle:
-            np.savez(handle, vector=self.vector, about=np.array([self.engine, self.weights, self.name]))
+        """Write the code as ``.npz`` (a kilobyte or so).
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        try:
+            with Path(path).open("wb") as handle:
+                np.savez(handle, vector=self.vector, about=np.array([self.engine, self.weights, self.name]))
+        except OSError as error:
+            raise OutputError(f"cannot write the style code '{path}': {error.strerror}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> StyleCode:
@@ -58,7 +77,9 @@ class StyleCode:
             with np.load(path, allow_pickle=False) as stored:
                 engine, weights, name = (str(item) for item in stored["about"])
                 return cls(np.asarray(stored["vector"], np.float32), engine, weights, name)
-        except (OSError, ValueError, KeyError) as error:
+        except OSError as error:
+            raise FieldError(f"the style code '{path}' cannot be read: {error.strerror or error}") from error
+        except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise FieldError(f"'{path}' holds no style code: {error}") from error
 
 
@@ -122,7 +143,14 @@ class StyleField:
         return None
 
     def times(self, factor: float | FloatArray) -> StyleField:
-        """All weights multiplied: by a strength, or by a mask ``[H, W]``."""
+        """All weights multiplied: by a strength, or by a mask ``[H, W]``.
+
+        Raises:
+            FieldError: a mask of another size than the field's maps, or a factor that lifts the weights above 1.
+        """
+        shape = np.shape(factor)
+        if shape and (len(shape) != 2 or self.size not in (None, shape)):
+            raise FieldError(f"a mask of {shape} does not fit the field's maps of {self.size} (height, width)")
         return StyleField(
             tuple(
                 replace(layer, weight=_as_weight(np.asarray(layer.weight, np.float32) * np.asarray(factor, np.float32)))
@@ -159,15 +187,15 @@ def _normalised(codes: Sequence[StyleCode], shares: Iterable[float] | None) -> l
     if any(not np.isfinite(value) or value < 0 for value in values):
         raise FieldError(f"weights must be finite and not negative, not {values}")
     total = sum(values)
-    if total <= 0:
-        raise FieldError("the weights of the styles sum to zero")
+    if not 0 < total < np.inf:
+        raise FieldError(f"the weights of the styles sum to {'zero' if total == 0 else 'infinity'}")
     return [value / total for value in values]
 
 
 def slerp(first: FloatArray, second: FloatArray, share: float) -> FloatArray:
     """Spherical interpolation (Shoemake 1985) of two vectors; ``share`` 0 gives the first, 1 the second.
 
-    Lengths are interpolated linearly; (nearly) parallel vectors fall back to the straight line.
+    Lengths are interpolated linearly; vectors that are (nearly) parallel or opposite fall back to the straight line.
     """
     lengths = np.linalg.norm(first), np.linalg.norm(second)
     if min(lengths) == 0:
@@ -187,7 +215,9 @@ def blend_codes(codes: Sequence[StyleCode], shares: Iterable[float] | None, *, m
 
     Raises:
         FieldError: codes of different engines or weights, or shares that make no mean.
+        UsageError: ``mode`` is neither ``linear`` nor ``slerp``.
     """
+    check_choice("mode", mode, MIX_MODES)
     weights = _normalised(codes, shares)
     if len({(code.engine, code.weights) for code in codes}) > 1:
         raise FieldError("styles of different engines or weights cannot be blended")

@@ -38,7 +38,7 @@ class Stylization:
     """A painting with everything needed to make it again.
 
     Attributes:
-        stored: ``[H, W, 3]`` uint8 or uint16, the content's depth.
+        stored: ``[H, W, 3]`` uint8, or float32 in ``[0, 1]``, as the content was.
         alpha: ``[H, W]`` float32, the content's, or None.
         info: what is known of the content's file.
         recipe: engine, weights, settings, styles and versions, ready for JSON.
@@ -80,7 +80,7 @@ class Stylization:
         """
         write_picture(
             path,
-            self.pixels,
+            self.stored,
             alpha=self.alpha,
             like=self.info,
             depth=depth,

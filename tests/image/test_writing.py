@@ -193,7 +193,7 @@ def test_bad_options(tmp_path):
 
 
 def test_bad_pixels(tmp_path):
-    for pixels in (np.full((2, 2, 3), np.nan), np.zeros((2, 2)), np.zeros((0, 2, 3)), np.zeros((2, 2, 3), np.uint8)):
+    for pixels in (np.full((2, 2, 3), np.nan), np.zeros((2, 2)), np.zeros((0, 2, 3)), np.zeros((2, 2, 3), np.int32)):
         with pytest.raises(ImageError):
             write_picture(tmp_path / "a.png", pixels)
     with pytest.raises(ImageError, match="same size"):
@@ -241,3 +241,13 @@ def test_permissions_and_links(tmp_path):
     write_picture(tmp_path / "link.png", _noise())
     assert (tmp_path / "link.png").is_symlink()
     assert stat.S_IMODE((tmp_path / "real.png").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_eight_bit_pixels_are_written_as_they_are(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    write_picture(tmp_path / "a.png", pixels)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.stored.dtype == np.uint8
+    assert np.array_equal(picture.stored, pixels)
+    write_picture(tmp_path / "b.png", pixels, depth=16)
+    assert np.array_equal(np.rint(read_picture(tmp_path / "b.png").pixels * 255), pixels)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback
 from impasto.errors import FieldError, WeightsError
-from impasto.field import StyleCode, StyleField, blend_codes
+from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
 from impasto.image.color import color_transfer, preserve_luminance_only, resize
 from impasto.ops.tiling import pad_to_multiple, plan_tiles, quantised, to_float
 from impasto.types import FloatArray
@@ -126,10 +126,10 @@ class Brush:
         """
         height, width = content.shape[:2]
         self._check(field, (height, width))
-        if config.mix_mode == "slerp" and field.size is None and len(field.layers) > 1:
-            field = _slerped(field)
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
+        if config.mix_mode == "slerp" and len(field.layers) > 1:
+            field = _slerped(field)
         painter = self._painter(content, field, config)
         result = np.empty_like(content)
         tile = config.tile
@@ -151,8 +151,11 @@ class Brush:
     def _check(self, field: StyleField, size: tuple[int, int]) -> None:
         if field.size is not None and field.size != size:
             raise FieldError(f"the field's maps are {field.size}, the picture is {size} (height, width)")
+        length = self._net().get_inputs()[1].shape[2] if field.layers else 0
         for layer in field.layers:
             code = layer.code
+            if code.vector.size != length:
+                raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {length}")
             if code.engine != self.name or code.weights != self.identity:
                 raise FieldError(
                     f"the style '{code.name}' was encoded by {code.engine} {code.weights}; "
@@ -287,12 +290,16 @@ def _shrink_field(field: StyleField, size: tuple[int, ...]) -> StyleField:
         layers.append((layer.code, small))
     total = np.maximum(sum(weight for _, weight in layers), 1)  # rounding may not lift a sum above 1
     return StyleField(
-        tuple(type(field.layers[0])(code, weight / total if np.ndim(weight) else float(weight)) for code, weight in layers)
+        tuple(StyleLayer(code, np.asarray(weight / total, np.float32)) for code, weight in layers)
     )
 
 
 def _slerped(field: StyleField) -> StyleField:
-    """Constant weights of several codes as one code on the sphere."""
-    weights = [float(np.asarray(layer.weight)) for layer in field.layers]
-    code = blend_codes([layer.code for layer in field.layers], weights, mode="slerp")
-    return StyleField.constant(code, min(1.0, sum(weights)))
+    """Several codes as one on the sphere, where their shares are the same all over the picture; regions stay as they are."""
+    total = field.total
+    maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
+    shares = [float(np.max(weight) / np.max(total)) for weight in maps]
+    if any(np.max(np.abs(weight - share * total)) > 1e-5 for weight, share in zip(maps, shares, strict=True)):
+        return field
+    code = blend_codes([layer.code for layer in field.layers], shares, mode="slerp")
+    return StyleField((StyleLayer(code, np.minimum(total, np.float32(1))),))

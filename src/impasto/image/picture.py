@@ -38,39 +38,39 @@ class PictureInfo:
     source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A picture as every part of impasto sees it.
 
     Attributes:
-        pixels: ``[H, W, 3]`` float32 sRGB (gamma-encoded) in ``[0, 1]``, upright.
+        stored: ``[H, W, 3]`` sRGB (gamma-encoded), upright: uint8 where the source had 8 bits, so that a very large
+            picture takes a quarter of the memory; else float32 in ``[0, 1]``.
         alpha: ``[H, W]`` float32 opacity in ``[0, 1]``, not premultiplied; ``None`` where the source had none.
         info: What is known beside the pixels.
     """
 
-    pixels: FloatArray
+    stored: NDArray[Any]
     alpha: FloatArray | None
     info: PictureInfo
 
     @property
+    def pixels(self) -> FloatArray:
+        """``[H, W, 3]`` float32 sRGB in ``[0, 1]``; made anew from 8-bit pictures."""
+        if self.stored.dtype == np.uint8:
+            return np.asarray(self.stored.astype(np.float32) / np.float32(255))
+        return self.stored
+
+    @property
     def height(self) -> int:
         """Rows of pixels."""
-        return int(self.pixels.shape[0])
+        return int(self.stored.shape[0])
 
     @property
     def width(self) -> int:
         """Columns of pixels."""
-        return int(self.pixels.shape[1])
+        return int(self.stored.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
         """``(height, width)``."""
         return self.height, self.width
-
-    @property
-    def stored(self) -> NDArray[Any]:
-        """The pixels as integers of the source's depth: uint8 or uint16."""
-        largest = 255 if self.info.depth == 8 else 65535
-        return np.asarray(self.pixels * np.float32(largest) + np.float32(0.5)).astype(
-            np.uint8 if largest == 255 else np.uint16
-        )

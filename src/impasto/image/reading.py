@@ -41,9 +41,9 @@ _ASPECT_SLACK = 0.01
 
 @dataclass(frozen=True)
 class _Samples:
-    """A picture between decoding and finishing: floats in [0, 1], grey or sRGB, not yet turned."""
+    """A picture between decoding and finishing: uint8, or floats in [0, 1]; grey or sRGB, not yet turned."""
 
-    color: FloatArray  # [H, W, 1] or [H, W, 3]
+    color: NDArray[Any]  # [H, W, 1] or [H, W, 3]
     alpha: FloatArray | None
     depth: int
 
@@ -163,7 +163,8 @@ def _from_array(array: NDArray[Any], limit_pixels: int) -> Picture:
         raise ImageError(f"an array of {array.dtype} is no picture; give uint8, uint16, or float in [0, 1]")
     _check_size(array.shape[0], array.shape[1], limit_pixels, name)
     depth = 8 if array.dtype.itemsize == 1 else 16
-    samples = _split(_unit(array if array.ndim == 3 else array[..., None], name), depth)
+    planes = np.array(array if array.ndim == 3 else array[..., None])  # the caller may go on writing into theirs
+    samples = _split(planes if planes.dtype == np.uint8 else _unit(planes, name), depth)
     info = PictureInfo(None, depth, str(array.dtype), None, None, None, None, name)
     return _finished(samples, info, 1)
 
@@ -307,7 +308,7 @@ def _decode_image(image: Image.Image, name: str) -> _Samples:
         image = icc.lab_to_srgb(image)
     elif image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
-    color = _unit(np.asarray(image), name)
+    color = np.asarray(image)
     return _Samples(color[..., None] if color.ndim == 2 else color, alpha, 8)
 
 
@@ -350,10 +351,10 @@ def _unit(values: NDArray[Any], name: str) -> FloatArray:
     return clipped
 
 
-def _split(samples: FloatArray, depth: int) -> _Samples:
+def _split(samples: NDArray[Any], depth: int) -> _Samples:
     """Opacity, the last of two or four channels, apart from colour."""
     if samples.shape[2] in (2, 4):
-        return _Samples(samples[..., :-1], samples[..., -1], depth)
+        return _Samples(samples[..., :-1], _unit(samples[..., -1], ""), depth)
     return _Samples(samples, None, depth)
 
 
@@ -372,12 +373,12 @@ def _deep_in_srgb(samples: _Samples, profile: bytes | None) -> _Samples:
 def _finished(samples: _Samples, info: PictureInfo, turned: int) -> Picture:
     """Three channels, upright, in memory of its own."""
     color = _turn(samples.color, turned)
-    pixels = np.array(np.broadcast_to(color, (*color.shape[:2], 3)), np.float32, order="C")
+    pixels = np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
     alpha = None if samples.alpha is None else np.array(_turn(samples.alpha, turned), np.float32, order="C")
     return Picture(pixels, alpha, replace(info, depth=samples.depth))
 
 
-def _turn(array: FloatArray, orientation: int) -> FloatArray:
+def _turn(array: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Rows and columns as they are to be seen, for EXIF orientation 1 to 8."""
     if orientation >= 5:  # rows and columns change places
         array = array.swapaxes(0, 1)

@@ -49,7 +49,7 @@ class _Metadata:
 
 def write_picture(
     path: str | PathLike[str],
-    pixels: FloatArray,
+    pixels: NDArray[Any],
     *,
     alpha: FloatArray | None = None,
     like: PictureInfo | None = None,
@@ -68,7 +68,7 @@ def write_picture(
 
     Args:
         path: Where to; the suffix gives the format, an existing file is replaced.
-        pixels: ``[H, W, 3]`` sRGB; clipped to ``[0, 1]``.
+        pixels: ``[H, W, 3]`` sRGB: floats, clipped to ``[0, 1]``, or uint8.
         alpha: ``[H, W]`` opacity; formats without it (JPEG, BMP, …) show the picture on white.
         like: The metadata to carry on, normally the content's `Picture.info`.
         depth: Bits a channel, 8 or 16; 16 in PNG and TIFF only.
@@ -120,16 +120,19 @@ def _check_options(file_format: str, depth: int, quality: int) -> None:
         raise UsageError(f"quality is {quality}; it goes from 1 to 100")
 
 
-def _check_pixels(pixels: FloatArray, alpha: FloatArray | None) -> None:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape or pixels.dtype.kind != "f":
-        raise ImageError(f"cannot write an array of shape {pixels.shape} and {pixels.dtype}; give [H, W, 3] floats")
+def _check_pixels(pixels: NDArray[Any], alpha: FloatArray | None) -> None:
+    known = pixels.dtype.kind == "f" or pixels.dtype == np.uint8
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape or not known:
+        raise ImageError(
+            f"cannot write an array of shape {pixels.shape} and {pixels.dtype}; give [H, W, 3] floats or uint8"
+        )
     if alpha is not None and alpha.shape != pixels.shape[:2]:
         raise ImageError(f"alpha is {alpha.shape}, the picture {pixels.shape[:2]}; they must have the same size")
     if not np.isfinite(pixels).all() or (alpha is not None and not np.isfinite(alpha).all()):
         raise ImageError("cannot write a picture with NaN or infinite values")
 
 
-def _check_sides(file_format: str, path: str | PathLike[str], pixels: FloatArray) -> None:
+def _check_sides(file_format: str, path: str | PathLike[str], pixels: NDArray[Any]) -> None:
     height, width = pixels.shape[:2]
     longest = _LONGEST_SIDE.get(file_format)
     if longest is not None and max(height, width) > longest:
@@ -160,19 +163,28 @@ def _metadata(file_format: str, path: str | PathLike[str], like: PictureInfo | N
 # --- pixels ----------------------------------------------------------------------------------------------------------
 
 
-def _on_white(pixels: FloatArray, alpha: FloatArray) -> FloatArray:
+def _as_unit(pixels: NDArray[Any]) -> FloatArray:
+    """Floats in [0, 1] from floats or uint8."""
+    if pixels.dtype == np.uint8:
+        return np.asarray(pixels.astype(np.float32) / np.float32(255))
+    return np.asarray(np.clip(pixels, 0, 1))
+
+
+def _on_white(pixels: NDArray[Any], alpha: FloatArray) -> FloatArray:
     opacity = np.clip(alpha, 0, 1)[..., None]
-    return np.clip(pixels, 0, 1) * opacity + (1 - opacity)
+    return np.asarray(_as_unit(pixels) * opacity + (1 - opacity))
 
 
-def _quantized(pixels: FloatArray, alpha: FloatArray | None, depth: int) -> NDArray[Any]:
+def _quantized(pixels: NDArray[Any], alpha: FloatArray | None, depth: int) -> NDArray[Any]:
     """``[H, W, 3]`` or ``[H, W, 4]``, uint8 or uint16, rounded to the nearest."""
+    if pixels.dtype == np.uint8 and alpha is None and depth == 8:
+        return np.ascontiguousarray(pixels)
     height, width = pixels.shape[:2]
     full, kind = (255, np.uint8) if depth == 8 else (65535, np.uint16)
     samples = np.empty((height, width, 3 if alpha is None else 4), kind)
     for channel in range(samples.shape[2]):
         plane = pixels[..., channel] if channel < 3 or alpha is None else alpha
-        samples[..., channel] = np.rint(np.clip(plane, 0, 1) * full)
+        samples[..., channel] = np.rint(_as_unit(plane) * full)
     return samples
 
 

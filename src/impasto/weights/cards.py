@@ -41,7 +41,18 @@ class Card:
     @property
     def identity(self) -> str:
         """First 16 digits of the SHA-256 of the network: what style codes and recipes refer to."""
-        return self.files["net"].sha256[:16]
+        return self.file("net").sha256[:16]
+
+    def file(self, kind: str) -> WeightsFile:
+        """The file of a kind.
+
+        Raises:
+            WeightsError: the card lists none.
+        """
+        try:
+            return self.files[kind]
+        except KeyError:
+            raise WeightsError(f"the card '{self.name}' lists no file of the kind '{kind}'; reinstall impasto") from None
 
 
 def weights_folder() -> Path:
@@ -61,7 +72,7 @@ def load_card(name: str, folder: Path | None = None) -> Card:
         files = {entry["kind"]: WeightsFile(**entry) for entry in facts["files"]}
     except OSError as error:
         raise WeightsError(f"the card '{path}' is missing; reinstall impasto or name another folder") from error
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"the card '{path}' cannot be understood: {error}") from error
     return Card(name, files, facts)
 
@@ -72,7 +83,7 @@ def read_weights(card: Card, kind: str, folder: Path | None = None) -> bytes:
     Raises:
         WeightsError: the file is missing or is not the one that the card describes.
     """
-    file = card.files[kind]
+    file = card.file(kind)
     path = (folder or weights_folder()) / file.name
     try:
         content = path.read_bytes()
