@@ -8,6 +8,7 @@ machine is the one that is compared.
 
 from __future__ import annotations
 
+import copy
 import io
 import time
 import warnings
@@ -339,7 +340,7 @@ def _shortest(call: Callable[[], Tensor], repeats: int = 3) -> float:
 def onnx_graph(net: nn.Module, picture: Tensor) -> bytes:
     """The network as an ONNX graph of the picture's size, to see what its runtime alone is worth; needs ``onnx``."""
     buffer = io.BytesIO()
-    plain = net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    plain = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracing exporter is announced as deprecated
         torch.onnx.export(

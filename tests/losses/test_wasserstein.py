@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from impasto.losses.wasserstein import random_directions, sliced_wasserstein
+
+
+def _directions(count=12, channels=3):
+    return random_directions(count, channels, torch.Generator().manual_seed(0))
+
+
+def test_directions_are_unit_vectors():
+    assert torch.allclose(_directions().norm(dim=1), torch.ones(12))
+
+
+def test_zero_for_the_same_pixels_in_another_order():
+    picture = torch.rand(2, 3, 6, 5)
+    shuffled = picture.flatten(2)[:, :, torch.randperm(30)].reshape(2, 3, 5, 6)
+    assert sliced_wasserstein(picture, shuffled, _directions()) == pytest.approx(0, abs=1e-12)
+
+
+def test_shift_costs_its_projected_length():
+    picture, directions = torch.rand(1, 3, 8, 8, dtype=torch.float64), _directions().double()
+    shift = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)
+    wanted = float((directions @ shift).square().mean())
+    moved = picture + shift[None, :, None, None]
+    assert float(sliced_wasserstein(moved, picture, directions)) == pytest.approx(wanted)
+
+
+def test_equals_sorting_in_numpy():
+    first, second, directions = torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), _directions(5)
+    total = 0.0
+    for direction in directions.numpy().astype(np.float64):
+        a, b = (np.sort(direction @ part[0].flatten(1).numpy().astype(np.float64)) for part in (first, second))
+        total += np.mean((a - b) ** 2) / 5
+    assert float(sliced_wasserstein(first, second, directions)) == pytest.approx(total, rel=1e-5)
+
+
+def test_other_number_of_positions_is_compared_by_quantiles():
+    ramp = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+    coarse = torch.linspace(0, 1, 16).reshape(1, 1, 4, 4)
+    assert float(sliced_wasserstein(ramp, coarse, torch.ones(1, 1))) == pytest.approx(0, abs=1e-6)
+
+
+def test_gradient_moves_colours_towards_the_palette():
+    picture = torch.full((1, 3, 4, 4), 0.2, requires_grad=True)
+    sliced_wasserstein(picture, torch.full((1, 3, 4, 4), 0.8), _directions()).sum().backward()
+    assert (picture.grad.sum((0, 2, 3)) < 0).all()
