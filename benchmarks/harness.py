@@ -282,7 +282,9 @@ def _cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     if sys.platform == "darwin":
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
         if asked.returncode == 0:
             return asked.stdout.strip()
     return platform.processor() or platform.machine()
@@ -335,7 +337,9 @@ def busy_share(seconds: float = 1.0) -> float | None:
 def add_options(parser: argparse.ArgumentParser, *, repeats: int) -> None:
     """The options that all benchmarks have."""
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured as JSON")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes and few repeats: does it run? No figures of worth")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes and few repeats: does it run? No figures of worth"
+    )
     parser.add_argument("--repeats", type=int, default=repeats, help=f"rounds (default {repeats})")
 
 

@@ -1,7 +1,7 @@
 """How much memory and disk impasto takes, and how visible its seams are: ``python -m benchmarks.memory``.
 
-The peak is what the system counted for the whole command ``impasto stylize``, file to file (``ru_maxrss``). Linux hands the
-peak of the process that starts a command down to it, so this process stays small: pictures are made by others.
+The peak is what the system counted for the whole command ``impasto stylize``, file to file (``ru_maxrss``). Linux hands
+the peak of the process that starts a command down to it, so this process stays small: pictures are made by others.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_options(parser, repeats=Plan.repeats)
     parser.add_argument("--huge", action="store_true", help="also 12000x8000")
     parser.add_argument("--wheel", type=Path, metavar="FILE", help="the wheel to weigh; by default one is built")
-    parser.add_argument("--install", action="store_true", help="also install the wheel afresh and weigh what that brings")
+    parser.add_argument(
+        "--install", action="store_true", help="also install the wheel afresh and weigh what that brings"
+    )
     options = checked_options(parser, arguments)
     if not hasattr(os, "wait4"):
         parser.error("this system does not count the memory of single processes (os.wait4); use Linux or macOS")

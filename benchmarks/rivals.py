@@ -29,9 +29,7 @@ EPSILON = 1e-5
 
 def same_conv(channels: int, filters: int, size: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution whose padding reflects the picture and keeps its size (over the stride)."""
-    return nn.Conv2d(
-        channels, filters, size, stride=stride, padding=size // 2, padding_mode="reflect", groups=groups
-    )  # fmt: skip
+    return nn.Conv2d(channels, filters, size, stride=stride, padding=size // 2, padding_mode="reflect", groups=groups)
 
 
 class JohnsonBlock(nn.Module):
@@ -138,7 +136,7 @@ class MicroResidual(nn.Module):
 
 
 class MicroEncoder(nn.Module):
-    """9x9 to 16 channels, two strided separable convolutions to 32 and 64, two residual blocks: a picture's features."""
+    """9x9 to 16 channels, two strided separable convolutions to 32 and 64, two residual blocks: the features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -199,15 +197,16 @@ class DualModulation(nn.Module):
 class MicroAst(nn.Module):
     """MicroAST, Wang et al., AAAI 2023 (arXiv:2211.15313): an arbitrary style at a small network's cost.
 
-    Known from the paper: two micro encoders of one shape (content, style) and a micro decoder, no VGG in use; a standard
-    convolution, strided depthwise-separable convolutions and residual blocks; a modulator turns the style's features
-    into signals that modulate both the features and the filters of the decoder, at two levels; 0.47 million parameters in
-    total; 4096 x 2160 in about 0.5 s on an RTX 2080.
+    Known from the paper's abstract: two micro encoders (content, style) and a micro decoder, no VGG in use; a modulator
+    turns the style's features into signals that modulate both the features and the filters of the decoder; 4096 x 2160
+    in about 0.5 s on an RTX 2080. Known from descriptions of it: 0.47 million parameters in total, standard
+    convolutions at the ends, strided depthwise-separable ones and residual blocks between them, two levels of signals.
 
-    Assumed: 9x9 for the first and last convolution, 16, 32 and 64 channels, two residual blocks at 1/4 in the encoders
-    and two modulated ones in the decoder, depthwise 3x3 convolutions followed by a mean as the modulator, a decoder of
-    nearest-neighbour enlargements with separable convolutions, reflection as padding, ReLU. With these choices the
-    parameters are 471,987, the published 0.47 million. Only the content's features at the deepest level are decoded.
+    Assumed, because the authors' code was not used: 9x9 for the first and last convolution; 16, 32 and 64 channels; two
+    residual blocks at 1/4 in each encoder and two modulated ones in the decoder; depthwise 3x3 convolutions followed by
+    a mean as the modulator; a decoder of nearest-neighbour enlargements with separable convolutions; reflection as
+    padding; ReLU; content features decoded from the deepest level only. With these choices the network has 471,987
+    parameters: the published number, which speaks for the channels and the count of blocks, not for each detail.
 
     The pass that is timed is :meth:`forward`: content encoder and decoder, the style being encoded once by
     :meth:`encode_style`, as :class:`impasto.field.StyleCode` is.

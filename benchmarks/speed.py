@@ -296,10 +296,14 @@ def _report_comparison(
     for name in rivals:
         who = name.partition(",")[0]
         _report_ratio(report, f"{who} / brush", timings[name], timings[PASS], targets[name], "network pass to pass")
-        _report_ratio(report, f"{who} / Stylizer.render", timings[name], timings[RENDER], None, "against the whole render")
+        _report_ratio(
+            report, f"{who} / Stylizer.render", timings[name], timings[RENDER], None, "against the whole render"
+        )
         if _by_onnx(name) in timings:
             same = timings[_by_onnx(name)]
-            _report_ratio(report, f"{who} by ONNX Runtime / brush", same, timings[PASS], None, "the same runtime for both")
+            _report_ratio(
+                report, f"{who} by ONNX Runtime / brush", same, timings[PASS], None, "the same runtime for both"
+            )
 
 
 def _report_rate(report: Report, plan: Plan, flops: int, timings: dict[str, Timing]) -> None:
@@ -357,7 +361,9 @@ def _command(arguments: Sequence[str]) -> Callable[[], object]:
     """
 
     def call() -> None:
-        done = subprocess.run([sys.executable, "-m", "impasto", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "impasto", *arguments], capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             raise RuntimeError(f"impasto {' '.join(arguments)} failed: {done.stderr.strip()}")
 

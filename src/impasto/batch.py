@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
+from impasto.checks import check_choice
 from impasto.config import StylizeConfig
+from impasto.engines import engine_spec
 from impasto.errors import ImpastoError, OutputError, UsageError
-from impasto.stylizer import StyleRequest, Stylizer, fingerprint
+from impasto.stylizer import StyleRequest, Stylizer, file_stamp, fingerprint
+from impasto.weights import load_card
 
 __all__ = ["SUFFIXES", "BatchJob", "Outcome", "SaveOptions", "run_batch"]
 
@@ -19,12 +23,20 @@ JOURNAL = ".impasto-batch.jsonl"
 
 @dataclass(frozen=True)
 class SaveOptions:
-    """How paintings are written; ``suffix`` None keeps each photograph's format."""
+    """How paintings are written; ``suffix`` None keeps each photograph's format.
+
+    Raises:
+        UsageError: a suffix that no format of a batch has.
+    """
 
     suffix: str | None = None
     depth: int = 8
     quality: int = 95
     strip: bool = False
+
+    def __post_init__(self) -> None:
+        if self.suffix is not None:
+            check_choice("suffix", self.suffix.lower(), tuple(sorted(SUFFIXES)))
 
 
 @dataclass(frozen=True)
@@ -49,13 +61,11 @@ class BatchJob:
 
     @property
     def settings(self) -> str:
-        """Fingerprint of everything that shapes the paintings, the style files' contents included."""
-        styles = []
-        for name, share in self.styles:
-            path = Path(name)
-            stamp = (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
-            styles.append((name, share, stamp))
-        return fingerprint(self.engine, styles, asdict(self.config), asdict(self.save))
+        """Fingerprint of everything that shapes the paintings: weights, settings, and the style files as they are now."""
+        card = engine_spec(self.engine).card
+        weights = load_card(card).identity if card else ""
+        styles = [(name, share, file_stamp(Path(name))) for name, share in self.styles]
+        return fingerprint(self.engine, weights, styles, asdict(self.config), asdict(self.save))
 
     def target(self, source: Path) -> Path:
         """Where the painting of ``source`` goes: the same place below the output folder."""
@@ -66,8 +76,9 @@ class BatchJob:
         """Photographs still to be painted, and how many the journal has as done with these settings.
 
         Raises:
-            UsageError: the folder is missing, holds no picture, or is the output folder itself.
+            UsageError: the folder is missing, holds no picture, or is the output folder itself; no such engine.
             OutputError: two photographs would become one file.
+            WeightsError: the engine's card is missing or damaged.
         """
         if not self.folder.is_dir():
             raise UsageError(f"'{self.folder}' is not a folder")
@@ -86,25 +97,37 @@ class BatchJob:
             other = targets.setdefault(self.target(path), path)
             if other != path:
                 raise OutputError(f"'{other}' and '{path}' would both become '{self.target(path)}'")
-        finished = set() if again else self._finished()
-        todo = [path for path in found if (str(path), _stamp(path)) not in finished or not self.target(path).is_file()]
+        painted = {} if again else self._journal()
+        settings = self.settings
+        todo = [
+            path
+            for path in found
+            if painted.get(self._name(path)) != self._entry(path, settings) or not self.target(path).is_file()
+        ]
         return todo, len(found) - len(todo)
 
-    def _finished(self) -> set[tuple[str, str]]:
+    def _name(self, source: Path) -> str:
+        """The painting in the journal: relative, so that the folders may be spelled differently or moved."""
+        return self.target(source).relative_to(self.output).as_posix()
+
+    def _entry(self, source: Path, settings: str) -> dict[str, Any]:
+        """What the journal says when the painting of ``source``, as it is now, is done."""
+        return {"target": self._name(source), "settings": settings, "source": list(file_stamp(source) or ())}
+
+    def _journal(self) -> dict[str, dict[str, Any]]:
+        """The last entry of each painting; one that was painted anew in another way since is no longer there."""
         try:
-            lines = (self.output / JOURNAL).read_text(encoding="utf-8").splitlines()
+            lines = (self.output / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
-            return set()
-        finished = set()
-        settings = self.settings
+            return {}
+        entries = {}
         for line in lines:
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when the power went
+                entries[str(entry["target"])] = entry
+            except (KeyError, TypeError, ValueError):  # the line that was being written when the power went
                 continue
-            if entry.get("settings") == settings:
-                finished.add((entry["source"], entry["stamp"]))
-        return finished
+        return entries
 
 
 def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
@@ -115,17 +138,12 @@ def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
             written.
     """
     stylizer = Stylizer.load(job.engine)
-    requests = [
-        StyleRequest(stylizer.encode(name, config=job.config), share) for name, share in job.styles
-    ]
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder '{job.output}': {error.strerror}") from error
+    requests = [StyleRequest(stylizer.encode(name, config=job.config), share) for name, share in job.styles]
     settings = job.settings
-    with (job.output / JOURNAL).open("a", encoding="utf-8") as journal:
+    with _opened_journal(job.output) as journal:
         for source in todo:
             target = job.target(source)
+            entry = job._entry(source, settings)  # before it is read: a later change is then seen
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 result = stylizer.stylize(source, requests, config=job.config)
@@ -133,12 +151,16 @@ def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
             except (ImpastoError, OSError, MemoryError) as error:
                 yield Outcome(source, target, str(error) or type(error).__name__)
                 continue
-            entry = {"settings": settings, "source": str(source), "stamp": _stamp(source)}
             journal.write(json.dumps(entry) + "\n")
             journal.flush()
             yield Outcome(source, target, "")
 
 
-def _stamp(path: Path) -> str:
-    facts = path.stat()
-    return f"{facts.st_size}-{facts.st_mtime_ns}"
+def _opened_journal(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = (folder / JOURNAL).open("a", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder '{folder}': {error.strerror}") from error
+    journal.write("\n")  # ends a line that was cut off
+    return journal

@@ -123,7 +123,9 @@ class StyleField:
         return cls((StyleLayer(code, strength),))
 
     @classmethod
-    def mixed(cls, codes: Sequence[StyleCode], shares: Iterable[float] | None = None, strength: float = 1.0) -> StyleField:
+    def mixed(
+        cls, codes: Sequence[StyleCode], shares: Iterable[float] | None = None, strength: float = 1.0
+    ) -> StyleField:
         """Several styles everywhere, ``shares`` scaled so that they sum to ``strength``."""
         weights = _normalised(codes, shares)
         return cls(tuple(StyleLayer(code, strength * share) for code, share in zip(codes, weights, strict=True)))
@@ -131,7 +133,9 @@ class StyleField:
     @property
     def total(self) -> FloatArray:
         """Sum of the weights: a number ``[]`` or a map ``[H, W]``."""
-        return np.asarray(sum((np.asarray(layer.weight, np.float32) for layer in self.layers), np.float32(0)), np.float32)
+        return np.asarray(
+            sum((np.asarray(layer.weight, np.float32) for layer in self.layers), np.float32(0)), np.float32
+        )
 
     @property
     def size(self) -> tuple[int, int] | None:

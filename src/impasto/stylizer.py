@@ -78,6 +78,7 @@ class Stylization:
             OutputError: the file cannot be written.
             UsageError: 16 bits in a format that has 8.
         """
+        recipe = self.recipe | {"saved": {"depth": depth, "quality": quality}}
         write_picture(
             path,
             self.stored,
@@ -85,7 +86,7 @@ class Stylization:
             like=self.info,
             depth=depth,
             quality=quality,
-            recipe=json.dumps(self.recipe, ensure_ascii=False),
+            recipe=json.dumps(recipe, ensure_ascii=False),
             strip=strip,
         )
 
@@ -103,7 +104,7 @@ class Stylizer:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._codes: dict[tuple[str, float], StyleCode] = {}
+        self._codes: dict[tuple[str, tuple[int, int] | None, float], StyleCode] = {}
 
     @classmethod
     def load(cls, engine: str = DEFAULT_ENGINE) -> Stylizer:
@@ -124,24 +125,31 @@ class Stylizer:
         Raises:
             UnknownNameError: the text is neither a file nor a preset; near matches are named.
             ImageError: the picture cannot be read.
+            UsageError: another ``style_scale`` than 1 for what is no picture.
         """
         if isinstance(style, StyleCode):
             return style
         settings = config or StylizeConfig()
-        path = Path(style) if isinstance(style, (str, PathLike)) else None
-        if path is None:
-            picture = read_picture(style)
-            return self.engine.encode(picture.pixels, name=name or "style", config=settings)
-        presets = self.engine.presets()
-        if str(style) in presets and not path.is_file():
-            return presets[str(style)]
-        if path.suffix.lower() == ".npz":
-            return StyleCode.load(path)
-        if not path.is_file() and not path.suffix and len(path.parts) == 1:
-            raise UnknownNameError("preset or style picture", str(style), presets)
-        key = (str(path), settings.style_scale)
+        if isinstance(style, (str, PathLike)):
+            code = self._encode_named(Path(style), settings)
+            return code if name is None else replace(code, name=name)
+        return self.engine.encode(read_picture(style).pixels, name=name or "style", config=settings)
+
+    def _encode_named(self, path: Path, config: StylizeConfig) -> StyleCode:
+        """The code of a preset, of a saved code, or of a picture's file; files that did not change are read once."""
+        presets, stamp = self.engine.presets(), file_stamp(path)
+        preset = presets.get(str(path)) if stamp is None else None
+        if preset is not None or path.suffix.lower() == ".npz":
+            if config.style_scale != 1:
+                raise UsageError(
+                    f"style_scale works on pictures of a style; '{path}' is a finished code, leave it at 1"
+                )
+            return preset or StyleCode.load(path)
+        if stamp is None and not path.suffix and len(path.parts) == 1:
+            raise UnknownNameError("preset or style picture", str(path), presets)
+        key = (str(path), stamp, config.style_scale)
         if key not in self._codes:
-            self._codes[key] = self.engine.encode(read_picture(path).pixels, name=name or path.name, config=settings)
+            self._codes[key] = self.engine.encode(read_picture(path).pixels, name=path.name, config=config)
         return self._codes[key]
 
     def render(
@@ -150,26 +158,31 @@ class Stylizer:
         field: StyleField,
         config: StylizeConfig | None = None,
         *,
+        mask: PictureSource | None = None,
         on_progress: ProgressCallback | None = None,
     ) -> Stylization:
         """Paint a photograph with a style field; the result has the photograph's size (or ``config.size``).
 
-        ``config.strength`` multiplies the field.
+        ``config.strength`` and ``mask`` multiply the field. The recipe names a mask's file, so that the painting can be
+        made again; weight maps in the field itself are too large for it.
 
         Raises:
-            FieldError: the field does not fit the picture or the weights.
-            ImageError: the picture cannot be read.
+            FieldError: the field or the mask does not fit the picture, or the field the weights.
+            ImageError: the picture or the mask cannot be read.
         """
         settings = config or StylizeConfig()
         picture = content if isinstance(content, Picture) else read_picture(content)
         source, stored, alpha = picture.info, picture.stored, picture.alpha
+        recipe = _recipe(self.engine, field, settings, source.source)
+        if mask is not None:
+            field = field.times(read_mask(mask, picture.size))
+            recipe["mask"] = Path(mask).name if isinstance(mask, (str, PathLike)) else "<mask>"
         if settings.size is not None:
             stored, alpha, field = _resized(stored, alpha, field, settings.size)
         scaled = field.times(settings.strength)
         begun = time.perf_counter()
         painted = self.engine.render(stored, scaled, settings, on_progress)
         seconds = time.perf_counter() - begun
-        recipe = _recipe(self.engine, field, settings, source.source)
         return Stylization(painted, alpha, source, recipe, seconds)
 
     def stylize(
@@ -188,13 +201,7 @@ class Stylizer:
         picture = content if isinstance(content, Picture) else read_picture(content)
         codes = [self.encode(request.source, config=settings) for request in styles]
         field = StyleField.mixed(codes, [request.share for request in styles])
-        if mask is not None:
-            field = field.times(read_mask(mask, picture.size))
-        result = self.render(picture, field, settings, on_progress=on_progress)
-        if mask is not None:
-            name = Path(mask).name if isinstance(mask, (str, PathLike)) else "<mask>"
-            result = replace(result, recipe=result.recipe | {"mask": name})
-        return result
+        return self.render(picture, field, settings, mask=mask, on_progress=on_progress)
 
 
 def _resized(
@@ -212,19 +219,24 @@ def _resized(
     )
     total = sum((np.asarray(layer.weight, np.float32) for layer in layers), np.float32(0))
     if np.max(total) > 1:  # resampling overshoots a little at edges
-        layers = tuple(StyleLayer(one.code, np.asarray(one.weight, np.float32) / np.maximum(total, 1)) for one in layers)
+        layers = tuple(
+            StyleLayer(one.code, np.asarray(one.weight, np.float32) / np.maximum(total, 1)) for one in layers
+        )
     return pixels, None if alpha is None else np.clip(resize(alpha, size), 0, 1), StyleField(layers)
 
 
 def _recipe(engine: Engine, field: StyleField, config: StylizeConfig, content: str) -> dict[str, Any]:
-    """What ``impasto replay`` needs. Only file names are kept, no folders: the picture may be passed on."""
+    """What ``impasto replay`` needs. Only file names are kept, no folders: the picture may be passed on.
+
+    Weight maps are too large for it: they stand as ``null``, and such a painting cannot be replayed.
+    """
     styles = []
     for layer in field.layers:
         code = layer.code
         styles.append(
             {
                 "name": code.name,
-                "weight": round(float(np.max(np.asarray(layer.weight))), 6),
+                "weight": None if np.ndim(layer.weight) else float(layer.weight),
                 "code": base64.b64encode(code.vector.astype("<f4").tobytes()).decode("ascii"),
             }
         )
@@ -252,8 +264,11 @@ def field_from_recipe(recipe: dict[str, Any], engine: Engine) -> StyleField:
             )
         layers = []
         for style in recipe["styles"]:
+            if style["weight"] is None:
+                raise FieldError("the picture was painted with weight maps, which its recipe does not hold")
             vector = np.frombuffer(base64.b64decode(style["code"]), "<f4").astype(np.float32)
-            layers.append(StyleLayer(StyleCode(vector, engine.name, engine.identity, style["name"]), style["weight"]))
+            code = StyleCode(vector, engine.name, engine.identity, str(style["name"]))
+            layers.append(StyleLayer(code, float(style["weight"])))
     except (KeyError, TypeError, ValueError) as error:
         raise FieldError(f"the recipe cannot be understood: {error}") from error
     return StyleField(tuple(layers))
@@ -317,6 +332,15 @@ def stylize(
         raise FieldError(f"{len(several)} styles need {len(several)} shares in mix, not {len(shares)}")
     requests = [StyleRequest(one, share) for one, share in zip(several, shares, strict=True)]
     return _shared(engine).stylize(content, requests, mask=mask, config=config)
+
+
+def file_stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, None where there is none (or no name for one); tells whether it was changed."""
+    try:
+        facts = path.stat()
+    except (OSError, ValueError):  # too long a name, a null byte
+        return None
+    return (facts.st_size, facts.st_mtime_ns) if path.is_file() else None
 
 
 def fingerprint(*parts: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from impasto.cli.stylize import check_output
 from impasto.config import StylizeConfig
 
 __all__ = ["register"]
@@ -71,6 +72,7 @@ def _presets(
     if sheet is not None:
         if photo is None:
             raise UsageError("--sheet needs a --photo to paint")
+        check_output(photo, sheet)
         from impasto.image import read_picture, write_picture
         from impasto.sheet import contact_sheet
 

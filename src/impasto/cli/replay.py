@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from impasto.cli.stylize import check_output
+from impasto.config import StylizeConfig
+
+if TYPE_CHECKING:
+    from impasto.field import StyleField
+    from impasto.stylizer import Stylizer
 
 __all__ = ["register"]
 
@@ -32,49 +37,82 @@ def _replay(
     ] = False,
 ) -> None:
     """Paint again with the settings embedded in a picture; says when the weights differ."""
-    from impasto.errors import FieldError, UsageError
-    from impasto.image import read_mask, read_picture, read_recipe
-
-    text = read_recipe(picture)
-    if text is None:
-        raise UsageError(f"'{picture}' carries no recipe: it was not painted by impasto, or its metadata was stripped")
-    recipe: dict[str, Any] = json.loads(text)
+    recipe = _recipe_of(picture)
     if show:
         typer.echo(json.dumps(recipe, indent=2, ensure_ascii=False))
         return
 
-    from impasto.config import StylizeConfig
-    from impasto.field import StyleField
-    from impasto.stylizer import Stylizer, field_from_recipe
+    from impasto.stylizer import Stylizer
 
-    source = content or _beside(picture, recipe.get("content", ""), "--content")
+    source = content or _beside(picture, recipe["content"], "--content")
+    if mask is None and "mask" in recipe:
+        mask = _beside(picture, recipe["mask"], "--mask")
     target = output or picture.with_name(f"{picture.stem}.replay{picture.suffix}")
     check_output(source, target)
-    config = StylizeConfig(**recipe["settings"])
     stylizer = Stylizer.load(recipe["engine"])
-    try:
-        field = field_from_recipe(recipe, stylizer.engine)
-    except FieldError as error:
-        if not anyway:
-            raise FieldError(f"{error}; --anyway encodes the styles again, with a different result") from None
-        typer.echo(f"impasto: {error}; encoding the styles again", err=True)
-        codes = [
-            stylizer.encode(name if name in stylizer.engine.presets() else _beside(picture, name, "the style"))
-            for name in (style["name"] for style in recipe["styles"])
-        ]
-        field = StyleField.mixed(codes, [style["weight"] for style in recipe["styles"]])
-    photograph = read_picture(source)
-    if "mask" in recipe:
-        field = field.times(read_mask(mask or _beside(picture, recipe["mask"], "--mask"), photograph.size))
-    result = stylizer.render(photograph, field, config)
-    result.save(target)
+    field = _field_of(recipe, stylizer, picture, anyway)
+    result = stylizer.render(source, field, _settings_of(recipe, picture), mask=mask)
+    saved = recipe["saved"] if target.suffix.lower() == picture.suffix.lower() else {}
+    result.save(target, depth=saved.get("depth", 8), quality=saved.get("quality", 95))
     typer.echo(str(target))
 
 
-def _beside(picture: Path, name: str, option: str) -> Path:
+def _recipe_of(picture: Path) -> dict[str, Any]:
+    from impasto.errors import UsageError
+    from impasto.image import read_recipe
+
+    text = read_recipe(picture)
+    if text is None:
+        raise UsageError(f"'{picture}' carries no recipe: it was not painted by impasto, or its metadata was stripped")
+    try:
+        recipe: dict[str, Any] = json.loads(text)
+        for key, kind in (("content", str), ("engine", str), ("weights", str), ("settings", dict), ("styles", list)):
+            if not isinstance(recipe[key], kind):
+                raise TypeError(f"'{key}' is no {kind.__name__}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the recipe in '{picture}' is damaged or of another version of impasto: {error}") from error
+    return {"saved": {}} | recipe
+
+
+def _settings_of(recipe: dict[str, Any], picture: Path) -> StylizeConfig:
+    from impasto.errors import UsageError
+
+    try:
+        return StylizeConfig(**recipe["settings"])
+    except TypeError as error:
+        raise UsageError(
+            f"'{picture}' was painted by impasto {recipe.get('impasto')} with other settings: {error}"
+        ) from error
+
+
+def _field_of(recipe: dict[str, Any], stylizer: Stylizer, picture: Path, anyway: bool) -> StyleField:
+    """The recipe's field; with other weights an error, or the styles encoded again."""
+    from impasto.errors import FieldError
+    from impasto.field import StyleField
+    from impasto.stylizer import field_from_recipe
+
+    identity = stylizer.engine.identity
+    if recipe["weights"] == identity:
+        return field_from_recipe(recipe, stylizer.engine)
+    differ = (
+        f"'{picture}' was painted with the weights {recipe['weights']} of {recipe['engine']}, installed are {identity}"
+    )
+    if not anyway:
+        raise FieldError(f"{differ}; --anyway encodes the styles again, with a different result")
+    typer.echo(f"impasto: {differ}; encoding the styles again", err=True)
+    names, weights = zip(*((style["name"], style["weight"]) for style in recipe["styles"]), strict=True)
+    presets = stylizer.engine.presets()
+    codes = [stylizer.encode(name if name in presets else _beside(picture, name)) for name in names]
+    return StyleField.mixed(codes, weights, strength=min(1.0, sum(weights)))
+
+
+def _beside(picture: Path, name: str, option: str = "") -> Path:
+    """The file of a recipe, beside the picture or in the current folder; a recipe names no other places."""
     from impasto.errors import UsageError
 
     for folder in (picture.parent, Path()):
-        if name and (folder / name).is_file():
-            return folder / name
-    raise UsageError(f"'{name}' of the recipe is not beside '{picture}'; give it with {option}")
+        found = folder / Path(name).name
+        if name and found.is_file():
+            return found
+    advice = f"give it with {option}" if option else "copy it there"
+    raise UsageError(f"'{name}' of the recipe is not beside '{picture}'; {advice}")

@@ -61,7 +61,7 @@ def _stylize(
         tile=tile,
     )
     shares = parse_shares(mix, len(style))
-    target = output or photo.with_name(f"{photo.stem}.{_label(style)}{photo.suffix or '.png'}")
+    target = output or photo.parent / f"{photo.stem}.{_label(style)}{photo.suffix or '.png'}"
     check_output(photo, target)
 
     from impasto.stylizer import StyleRequest, Stylizer

@@ -37,7 +37,7 @@ __all__ = ["Brush", "Preset", "load"]
 
 MARGIN = 16  # reflected pixels around the picture, so that zero padding inside the network stays out of sight
 MULTIPLE = 8  # the network's coarsest stride
-HALO = 72  # impasto.nets.brush.BrushNet.halo
+HALO = 72  # with MARGIN more than impasto.nets.brush.BrushNet.halo, the network's receptive radius
 STYLE_SIDE = 288  # a style picture is encoded at this short side, times style_scale
 PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
 GATE = 0.2  # total weight from which the network's painting counts fully
@@ -151,16 +151,16 @@ class Brush:
     def _check(self, field: StyleField, size: tuple[int, int]) -> None:
         if field.size is not None and field.size != size:
             raise FieldError(f"the field's maps are {field.size}, the picture is {size} (height, width)")
-        length = self._net().get_inputs()[1].shape[2] if field.layers else 0
         for layer in field.layers:
             code = layer.code
-            if code.vector.size != length:
-                raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {length}")
             if code.engine != self.name or code.weights != self.identity:
                 raise FieldError(
                     f"the style '{code.name}' was encoded by {code.engine} {code.weights}; "
                     f"this is {self.name} {self.identity}: encode it again"
                 )
+            length = self._net().get_inputs()[1].shape[2]
+            if code.vector.size != length:
+                raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {length}")
 
     def _painter(self, content: NDArray[Any], field: StyleField, config: StylizeConfig) -> _Painter:
         """Everything that is decided once for the whole picture."""
@@ -289,9 +289,7 @@ def _shrink_field(field: StyleField, size: tuple[int, ...]) -> StyleField:
         small = np.clip(resize(weight, (size[0], size[1])), 0, 1) if weight.ndim else weight
         layers.append((layer.code, small))
     total = np.maximum(sum(weight for _, weight in layers), 1)  # rounding may not lift a sum above 1
-    return StyleField(
-        tuple(StyleLayer(code, np.asarray(weight / total, np.float32)) for code, weight in layers)
-    )
+    return StyleField(tuple(StyleLayer(code, np.asarray(weight / total, np.float32)) for code, weight in layers))
 
 
 def _slerped(field: StyleField) -> StyleField:

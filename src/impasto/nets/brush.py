@@ -28,9 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
+__all__ = ["MARGIN", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
 
 EPSILON = 1e-5
+MARGIN = 16
+"""Reflected pixels around a picture, so that the zero padding of convolutions stays out of sight; a multiple of 8."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +270,10 @@ class BrushModel(nn.Module):
         return self._paint(content, style)
 
     def _paint(self, content: Tensor, style: Tensor) -> Tensor:
-        painted: Tensor = self.net(content, *self.constant_field(self.encoder(style)))[0]
-        return painted
+        padded = functional.pad(content, (MARGIN,) * 4, mode="reflect")
+        painted: Tensor = self.net(padded, *self.constant_field(self.encoder(style)))[0]
+        height, width = content.shape[2:]
+        return painted[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
 
     @staticmethod
     def constant_field(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
