@@ -47,6 +47,7 @@ __all__ = [
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("impasto", "numpy", "pillow", "onnxruntime", "onnx", "torch", "openvino")
 PAUSE = 0.3  # seconds for the thread pools of the case before to fall asleep
+VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_")  # environment that changes how threads work
 BUSY = 0.1  # share of the machine that others may use before the report warns
 
 
@@ -229,6 +230,7 @@ class Report:
             "commit": git_commit(),
             "weights": load_card("brush").identity,
             "settings": self.settings,
+            "environment": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
             "busy_share": self.busy,
             "notes": self.notes,
             "rows": [asdict(row) | {"verdict": row.verdict} for row in self.rows],

@@ -25,7 +25,6 @@ PEAK_TARGET = Target("at most", 1200)  # MB, at 3840 x 2160 and 12000 x 8000
 SEAM_TARGET = Target("at most", 2)  # steps of 1/255
 WHEEL_TARGET = Target("at most", 15)  # MB
 INSTALL_TARGET = Target("at most", 200)  # MB
-STYLE = "style.npz"
 
 
 @dataclass(frozen=True)
@@ -100,23 +99,23 @@ def run(plan: Plan, options: argparse.Namespace) -> Report:
 
 
 def _peaks(report: Report, plan: Plan, folder: Path) -> None:
-    _helper("style", str(folder / STYLE))
+    style = _helper("style").strip()
     bare, _ = peak_bytes([sys.executable, "-c", "import impasto.stylizer"])
     report.add("Python with impasto imported", bare / 1e6, "MB")
     for size in plan.ordinary:
-        _peak(report, plan, folder, size, None)
-    _peak(report, plan, folder, plan.large, PEAK_TARGET)
+        _peak(report, plan, folder, style, size, None)
+    _peak(report, plan, folder, style, plan.large, PEAK_TARGET)
     if plan.huge is not None:
-        _peak(report, plan, folder, plan.huge, PEAK_TARGET)
+        _peak(report, plan, folder, style, plan.huge, PEAK_TARGET)
 
 
-def _peak(report: Report, plan: Plan, folder: Path, size: tuple[int, int], target: Target | None) -> None:
+def _peak(report: Report, plan: Plan, folder: Path, style: str, size: tuple[int, int], target: Target | None) -> None:
     """The whole command on a JPEG, and within it the engine alone, from 8-bit pixels to 8-bit pixels."""
     width, height = size
     label = f"{width}x{height}"
     photo, painting = folder / f"{label}.jpg", folder / f"{label}.painting.jpg"
     _helper("photograph", str(photo), str(height), str(width))
-    command = ["stylize", str(photo), "--style", str(folder / STYLE), "--output", str(painting)]
+    command = ["stylize", str(photo), "--style", style, "--output", str(painting)]
     peaks, times = [], []
     for _ in range(plan.repeats):
         peak, seconds = peak_bytes([sys.executable, "-m", "impasto", *command])
@@ -155,10 +154,7 @@ def peak_bytes(command: Sequence[str]) -> tuple[int, float]:
 
 
 def _seams(report: Report, plan: Plan) -> None:
-    found = subprocess.run([*_HELPER, "seams", str(plan.seam)], cwd=ROOT, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise RuntimeError(f"the seams could not be measured: {found.stderr.strip()}")
-    largest, mean = (float(word) for word in found.stdout.split())
+    largest, mean = (float(word) for word in _helper("seams", str(plan.seam)).split())
     note = f"{plan.seam}x{plan.seam}, tiles of 256 against one pass, mean {mean:.2g}"
     report.add("largest difference at seams", largest, "/255", target=SEAM_TARGET, note=note)
 
@@ -210,7 +206,8 @@ def _weigh(report: Report, wheel: Path, folder: Path | None) -> None:
         return
     packages = install(wheel, folder / "installed")
     largest = sorted(((folder_bytes(part), part.name) for part in packages.iterdir() if part.is_dir()), reverse=True)
-    note = ", ".join(f"{name} {size / 1e6:.0f}" for size, name in largest[:4])
+    compiled = sum(path.lstat().st_blocks * 512 for path in packages.rglob("*.pyc")) / 1e6
+    note = ", ".join(f"{name} {size / 1e6:.0f}" for size, name in largest[:4]) + f"; {compiled:.0f} of it bytecode"
     if (packages / "torch").exists():
         report.notes.append("the core installation brought torch, which it must not")
     report.add("a fresh core installation", folder_bytes(packages) / 1e6, "MB", target=INSTALL_TARGET, note=note)
@@ -262,10 +259,11 @@ def folder_bytes(folder: Path) -> int:
 _HELPER = (sys.executable, "-m", "benchmarks.memory_helper")
 
 
-def _helper(*arguments: str) -> None:
+def _helper(*arguments: str) -> str:
     done = subprocess.run([*_HELPER, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"preparing ({' '.join(arguments)}) failed: {done.stderr.strip()}")
+        raise RuntimeError(f"the helper ({' '.join(arguments)}) failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 if __name__ == "__main__":

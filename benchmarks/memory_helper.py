@@ -1,7 +1,7 @@
 """What :mod:`benchmarks.memory` has done by other processes, so that its own memory stays small.
 
-``photograph FILE HEIGHT WIDTH`` writes a picture, ``style FILE`` a style code, ``render HEIGHT WIDTH`` paints pixels by
-the engine alone, ``seams SIDE`` prints the largest and the mean difference between tiles and whole.
+``photograph FILE HEIGHT WIDTH`` writes a picture, ``style`` prints a preset's name, ``render HEIGHT WIDTH`` paints
+pixels by the engine alone, ``seams SIDE`` prints the largest and the mean difference between tiles and whole.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def main(arguments: Sequence[str]) -> int:
     match list(arguments):
         case ["photograph", path, height, width]:
             _photograph(Path(path), int(height), int(width))
-        case ["style", path]:
-            _style(Path(path))
+        case ["style"]:
+            _style()
         case ["render", height, width]:
             _render(int(height), int(width))
         case ["seams", side]:
@@ -34,10 +34,10 @@ def _photograph(path: Path, height: int, width: int) -> None:
     write_photograph(path, height, width)
 
 
-def _style(path: Path) -> None:
+def _style() -> None:
     from impasto.engines import load_engine
 
-    next(iter(load_engine("brush").presets().values())).save(path)
+    print(next(iter(load_engine("brush").presets())))
 
 
 def _render(height: int, width: int) -> None:

@@ -10,8 +10,9 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not part of this distribution", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import flops, harness, pictures, speed  # noqa: E402
+from benchmarks import flops, harness, memory, pictures, speed  # noqa: E402
 from benchmarks.harness import Case, Report, Target, Timing, measure  # noqa: E402
+from impasto.engines import brush  # noqa: E402
 from impasto.weights import load_card  # noqa: E402
 
 
@@ -95,6 +96,21 @@ def test_a_quick_run_is_not_judged():
     report = Report("speed", {}, judged=False)
     report.add("x", 1, "ms", target=Target("at most", 2))
     assert report.rows[0].target is None and report.rows[0].verdict == ""
+
+
+def test_targets_and_verdicts_stand_in_the_table(capsys, tmp_path):
+    report = Report("speed", {}, busy=0.5)
+    report.add("fast", 79.96, "ms", target=Target("at most", 80))
+    report.add("slow", 3.5, "s", target=Target("at most", 3), note="a note")
+    report.add("absent", None, "%", target=Target("at least", 60))
+    harness.publish(report, tmp_path / "report.json")
+    lines = capsys.readouterr().out.splitlines()
+    fast, slow, absent = (next(line for line in lines if name in line) for name in ("fast", "slow", "absent"))
+    assert "80.0 ms" in fast and "at most 80 ms" in fast and "met" in fast and "not met" not in fast
+    assert "not met" in slow and "a note" in slow
+    assert "not measured" in absent and "met" not in absent
+    assert any("worthless" in line for line in lines)
+    assert len(json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["rows"]) == 3
 
 
 def test_a_report_says_where_it_was_made():
@@ -217,6 +233,31 @@ def test_microasts_filters_are_modulated_as_its_features_would_be():
         modulated = DualModulation._filtered(block.first, features, signal)
         expected = block.first(features) * signal.filter_gain + signal.filter_bias
     assert torch.allclose(modulated, expected, atol=1e-6)
+
+
+# -- seams -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_halo_would_be_noticed(monkeypatch):
+    code = next(iter(brush.load().presets().values()))
+    monkeypatch.setattr(brush.Brush, "presets", lambda _self: {code.name: code})
+    assert memory.seam_error(304)[0] <= 2
+    monkeypatch.setattr(brush, "HALO", 0)
+    assert memory.seam_error(304)[0] > 2
+
+
+def test_seams_need_tiles_and_one_set_of_statistics():
+    for side in (256, 769):
+        with pytest.raises(ValueError, match="side"):
+            memory.seam_error(side)
+
+
+def test_a_folder_is_weighed_by_its_blocks(tmp_path):
+    before = memory.folder_bytes(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_bytes(b"x" * 100_000)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "file")
+    assert 100_000 <= memory.folder_bytes(tmp_path) - before < 130_000
 
 
 # -- whole runs ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from impasto.errors import ImpastoError
     from impasto.field import StyleCode, StyleField, StyleLayer, slerp
     from impasto.image import Picture, read_picture
-    from impasto.stylizer import Stylization, StyleRequest, Stylizer, stylize
+    from impasto.stylizer import StyleRequest, Stylization, Stylizer, stylize
     from impasto.version import __version__
 
 _HOMES = {

@@ -61,7 +61,7 @@ class BatchJob:
 
     @property
     def settings(self) -> str:
-        """Fingerprint of everything that shapes the paintings: weights, settings, and the style files as they are now."""
+        """Fingerprint of all that shapes the paintings: weights, settings, and the style files as they are now."""
         card = engine_spec(self.engine).card
         weights = load_card(card).identity if card else ""
         styles = [(name, share, file_stamp(Path(name))) for name, share in self.styles]

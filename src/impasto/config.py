@@ -21,7 +21,7 @@ MIX_MODES = ("linear", "slerp")
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002
+    help: str,
     *,
     smallest: float | None = None,
     largest: float | None = None,
@@ -49,8 +49,8 @@ class StylizeConfig:
     )
     preserve_color: str = setting(
         "none",
-        "keep the photograph's colours: luminance paints its brightness only, statistics moves the painting's colours to "
-        "the photograph's mean and covariance",
+        "keep the photograph's colours: luminance paints its brightness only, statistics moves the painting's colours "
+        "to the photograph's mean and covariance",
         choices=COLOR_MODES,
     )
     mix_mode: str = setting(
@@ -61,7 +61,11 @@ class StylizeConfig:
     )
     seed: int = setting(0, "seed of engines that use chance (brush uses none)", smallest=0, largest=2**63 - 1)
     tile: int = setting(
-        1536, "pictures with a longer side are painted in tiles of about this size", smallest=256, largest=8192, unit="px"
+        1536,
+        "pictures with a longer side are painted in tiles of about this size",
+        smallest=256,
+        largest=8192,
+        unit="px",
     )
 
     def __post_init__(self) -> None:

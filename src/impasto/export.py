@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -87,7 +87,7 @@ def export_set(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(weights)
-    with safe_open(str(weights), framework="pt") as handle:  # type: ignore[no-untyped-call]
+    with safe_open(str(weights), framework="pt") as handle:
         metadata: dict[str, str] = handle.metadata() or {}
     written = export_brush(model, folder, name=name)
     written.append(_save_half(model, folder / f"{name}.safetensors", metadata))
@@ -185,7 +185,8 @@ def export_brush(model: BrushModel, folder: Path, *, name: str = "brush") -> lis
 
 def measure_parity(model: BrushModel, net: bytes, encoder: bytes) -> list[Parity]:
     """Differences on three shapes, with two codes: constant weights, then maps, then given statistics."""
-    painter, coder = (onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in (net, encoder))
+    cpu = ["CPUExecutionProvider"]
+    painter, coder = (onnxruntime.InferenceSession(graph, providers=cpu) for graph in (net, encoder))
     generator = torch.Generator().manual_seed(0)
     found = []
     for index, (height, width) in enumerate(SHAPES):
@@ -212,7 +213,13 @@ NET_INPUTS = ("picture", "codes", "weights_quarter", "weights_eighth", "statisti
 
 
 def _net_inputs(
-    net: BrushNet, picture: torch.Tensor, codes: torch.Tensor, *, constant: bool, given: bool, generator: torch.Generator
+    net: BrushNet,
+    picture: torch.Tensor,
+    codes: torch.Tensor,
+    *,
+    constant: bool,
+    given: bool,
+    generator: torch.Generator,
 ) -> tuple[torch.Tensor, ...]:
     _, count, _ = codes.shape
     height, width = picture.shape[2:]
@@ -265,7 +272,7 @@ def _export(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is announced as deprecated
         torch.onnx.export(
-            module, inputs, buffer, dynamo=False, opset_version=17,
+            module, inputs, cast(Any, buffer), dynamo=False, opset_version=17,
             input_names=list(input_names), output_names=list(output_names), dynamic_axes=dynamic,
         )  # fmt: skip
     graph = onnx.load_from_string(buffer.getvalue())
@@ -286,5 +293,5 @@ def _store_half(graph: Any) -> None:
         casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
         graph.graph.initializer.remove(tensor)
         graph.graph.initializer.append(half)
-    for cast in reversed(casts):
-        graph.graph.node.insert(0, cast)
+    for node in reversed(casts):
+        graph.graph.node.insert(0, node)

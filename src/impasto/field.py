@@ -1,7 +1,7 @@
 """The style field: the one concept behind strength, mixing, regions and ramps.
 
-A field is ``K`` style codes, each with a weight over the picture, ``w_k(x, y) >= 0`` and ``sum_k w_k <= 1``. What is left
-to 1 is the content's own code. So
+A field is ``K`` style codes, each with a weight over the picture, ``w_k(x, y) >= 0`` and ``sum_k w_k <= 1``. What is
+left to 1 is the content's own code. So
 
 * strength is a constant weight below 1,
 * mixing is several constant weights,

@@ -28,7 +28,7 @@ from impasto.ops.tiling import quantised, to_float
 from impasto.types import FloatArray, PictureSource
 from impasto.version import __version__
 
-__all__ = ["DEFAULT_ENGINE", "Stylization", "StyleRequest", "Stylizer", "field_from_recipe", "stylize"]
+__all__ = ["DEFAULT_ENGINE", "StyleRequest", "Stylization", "Stylizer", "field_from_recipe", "stylize"]
 
 DEFAULT_ENGINE = "brush"
 
@@ -220,7 +220,7 @@ def _resized(
     total = sum((np.asarray(layer.weight, np.float32) for layer in layers), np.float32(0))
     if np.max(total) > 1:  # resampling overshoots a little at edges
         layers = tuple(
-            StyleLayer(one.code, np.asarray(one.weight, np.float32) / np.maximum(total, 1)) for one in layers
+            StyleLayer(one.code, np.asarray(one.weight / np.maximum(total, 1), np.float32)) for one in layers
         )
     return pixels, None if alpha is None else np.clip(resize(alpha, size), 0, 1), StyleField(layers)
 
@@ -326,7 +326,7 @@ def stylize(
         size=size,
         seed=seed,
     )
-    several = list(style) if isinstance(style, (list, tuple)) else [style]
+    several: list[Any] = list(style) if isinstance(style, (list, tuple)) else [style]
     shares = [1.0] * len(several) if mix is None else [float(share) for share in mix]
     if len(shares) != len(several):
         raise FieldError(f"{len(several)} styles need {len(several)} shares in mix, not {len(shares)}")

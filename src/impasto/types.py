@@ -17,4 +17,4 @@ FloatArray: TypeAlias = NDArray[np.float32]
 """float32; a picture is ``[H, W, 3]`` sRGB in ``[0, 1]``, a mask or weight map ``[H, W]`` in ``[0, 1]``."""
 
 PictureSource: TypeAlias = "str | PathLike[str] | bytes | Image | NDArray[Any]"
-"""A path, the bytes of a file, a PIL image, or an array (float in [0, 1] or uint8/uint16, ``[H, W]`` or ``[H, W, C]``)."""
+"""A path, a file's bytes, a PIL image, or an array (float in [0, 1] or uint8/uint16, ``[H, W]`` or ``[H, W, C]``)."""

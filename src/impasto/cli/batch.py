@@ -24,7 +24,9 @@ def _batch(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, searched recursively.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the paintings.", show_default=False)],
     style: Annotated[list[str], typer.Option("--style", "-s", help="A preset's name, a picture, or a saved code.")],
-    mix: Annotated[str | None, typer.Option(help="Weights of several styles, like 0.7,0.3.", show_default=False)] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Weights of several styles, like 0.7,0.3.", show_default=False)
+    ] = None,
     engine: Annotated[str, typer.Option(help="Method; see 'impasto engines'.")] = "brush",
     strength: Annotated[float, setting_option("strength")] = StylizeConfig.strength,
     style_scale: Annotated[float, setting_option("style_scale")] = StylizeConfig.style_scale,
@@ -59,9 +61,8 @@ def _batch(
 
     from impasto.batch import BatchJob, SaveOptions, run_batch
 
-    job = BatchJob(
-        folder, output, engine, tuple(zip(style, shares, strict=True)), config, SaveOptions(suffix, depth, quality, strip)
-    )
+    save = SaveOptions(suffix, depth, quality, strip)
+    job = BatchJob(folder, output, engine, tuple(zip(style, shares, strict=True)), config, save)
     console = Console(stderr=True)
     todo, done_before = job.plan(again=again)
     steps = run_batch(job, todo)

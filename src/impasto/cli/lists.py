@@ -52,9 +52,7 @@ def _presets(
     sheet: Annotated[
         Path | None, typer.Option(help="Write a contact sheet of all presets to this file.", show_default=False)
     ] = None,
-    photo: Annotated[
-        Path | None, typer.Option(help="Photograph for the contact sheet.", show_default=False)
-    ] = None,
+    photo: Annotated[Path | None, typer.Option(help="Photograph for the contact sheet.", show_default=False)] = None,
     strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="Strength on the contact sheet.")] = (
         StylizeConfig.strength
     ),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+_LAYOUT = {"content": str, "engine": str, "weights": str, "settings": dict, "styles": list, "saved": dict}
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -65,13 +67,16 @@ def _recipe_of(picture: Path) -> dict[str, Any]:
     if text is None:
         raise UsageError(f"'{picture}' carries no recipe: it was not painted by impasto, or its metadata was stripped")
     try:
-        recipe: dict[str, Any] = json.loads(text)
-        for key, kind in (("content", str), ("engine", str), ("weights", str), ("settings", dict), ("styles", list)):
+        recipe: dict[str, Any] = {"saved": {}} | json.loads(text)
+        for key, kind in _LAYOUT.items():
             if not isinstance(recipe[key], kind):
                 raise TypeError(f"'{key}' is no {kind.__name__}")
+        maps = [str(style["name"]) for style in recipe["styles"] if style["weight"] is None]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the recipe in '{picture}' is damaged or of another version of impasto: {error}") from error
-    return {"saved": {}} | recipe
+    if maps:
+        raise UsageError(f"'{picture}' has weight maps ({', '.join(maps)}), which its recipe does not hold")
+    return recipe
 
 
 def _settings_of(recipe: dict[str, Any], picture: Path) -> StylizeConfig:
@@ -100,7 +105,8 @@ def _field_of(recipe: dict[str, Any], stylizer: Stylizer, picture: Path, anyway:
     if not anyway:
         raise FieldError(f"{differ}; --anyway encodes the styles again, with a different result")
     typer.echo(f"impasto: {differ}; encoding the styles again", err=True)
-    names, weights = zip(*((style["name"], style["weight"]) for style in recipe["styles"]), strict=True)
+    names = [str(style["name"]) for style in recipe["styles"]]
+    weights = [float(style["weight"]) for style in recipe["styles"]]
     presets = stylizer.engine.presets()
     codes = [stylizer.encode(name if name in presets else _beside(picture, name)) for name in names]
     return StyleField.mixed(codes, weights, strength=min(1.0, sum(weights)))

@@ -30,7 +30,9 @@ def _stylize(
         Path | None,
         typer.Option("--output", "-o", help="Where to write; the suffix decides the format.", show_default=False),
     ] = None,
-    mix: Annotated[str | None, typer.Option(help="Weights of several styles, like 0.7,0.3.", show_default=False)] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Weights of several styles, like 0.7,0.3.", show_default=False)
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="Picture that is white where the style goes.", show_default=False)
     ] = None,

@@ -3,9 +3,9 @@
 The network (:mod:`impasto.nets.brush`) repaints a photograph with gains and biases that come from style codes. This
 file does what surrounds it: codes of pictures, weight maps at the network's resolutions, tiles, colours.
 
-Fields are native: the network sums the codes' gains by the weight maps. Where the field leaves nothing to the styles the
-content passes untouched (a gate ``min(1, total / GATE)`` closes the last step between "almost no style" and "none"),
-so strength 0 and what a mask leaves out are exact.
+Fields are native: the network sums the codes' gains by the weight maps. Where the field leaves nothing to the styles
+the content passes untouched (a gate ``min(1, total / GATE)`` closes the last step between "almost no style" and
+"none"), so strength 0 and what a mask leaves out are exact.
 
 Tiles: instance normalisation looks at the whole picture. A picture that is painted in tiles is measured once, on a
 smaller copy, and every tile uses those statistics; neighbouring tiles then agree to rounding, because the halo covers
@@ -214,7 +214,6 @@ class _Painter:
 
     def _run(self, picture: FloatArray, field: StyleField) -> tuple[FloatArray, FloatArray]:
         padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
-        height, width = padded.shape[:2]
         maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
         maps.append(np.maximum(np.float32(1) - field.total, 0))
         if field.size is None:
@@ -293,7 +292,7 @@ def _shrink_field(field: StyleField, size: tuple[int, ...]) -> StyleField:
 
 
 def _slerped(field: StyleField) -> StyleField:
-    """Several codes as one on the sphere, where their shares are the same all over the picture; regions stay as they are."""
+    """Several codes as one on the sphere, if their shares are the same everywhere; regions stay as they are."""
     total = field.total
     maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
     shares = [float(np.max(weight) / np.max(total)) for weight in maps]

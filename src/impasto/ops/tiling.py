@@ -78,7 +78,7 @@ def _cuts(length: int, tile: int, multiple: int) -> list[tuple[int, int]]:
 def pad_to_multiple(picture: FloatArray, margin: int, multiple: int) -> tuple[FloatArray, tuple[slice, slice]]:
     """Reflect ``[H, W, C]`` or ``[H, W]`` by ``margin`` on every side, then up to the next ``multiple``.
 
-    Pictures smaller than the margin are reflected repeatedly. Returns the padded array and where the picture lies in it.
+    Pictures smaller than the margin are reflected repeatedly. Returns the padded array and where the picture lies.
     """
     height, width = picture.shape[:2]
     below = -(height + 2 * margin) % multiple
@@ -91,14 +91,14 @@ def pad_to_multiple(picture: FloatArray, margin: int, multiple: int) -> tuple[Fl
 def to_float(pixels: NDArray[Any]) -> FloatArray:
     """uint8, uint16 or float to float32 in ``[0, 1]``."""
     if pixels.dtype == np.uint8:
-        return np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
+        return np.asarray(np.multiply(pixels, np.float32(1 / 255), dtype=np.float32))
     if pixels.dtype == np.uint16:
-        return np.multiply(pixels, np.float32(1 / 65535), dtype=np.float32)
+        return np.asarray(np.multiply(pixels, np.float32(1 / 65535), dtype=np.float32))
     return np.asarray(pixels, np.float32)
 
 
 def quantised(pixels: FloatArray, dtype: Any) -> NDArray[Any]:
-    """float in ``[0, 1]`` to ``dtype`` (uint8, uint16 or float32), rounded and clipped."""
+    """Float in ``[0, 1]`` to ``dtype`` (uint8, uint16 or float32), rounded and clipped."""
     clipped = np.clip(pixels, 0, 1)
     if np.dtype(dtype) == np.float32:
         return clipped

@@ -52,7 +52,7 @@ class Card:
         try:
             return self.files[kind]
         except KeyError:
-            raise WeightsError(f"the card '{self.name}' lists no file of the kind '{kind}'; reinstall impasto") from None
+            raise WeightsError(f"the card '{self.name}' lists no '{kind}' file; reinstall impasto") from None
 
 
 def weights_folder() -> Path:
