@@ -74,7 +74,7 @@ class StyleCode:
             FieldError: the file is missing or holds no style code.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
                 engine, weights, name = (str(item) for item in stored["about"])
                 return cls(np.asarray(stored["vector"], np.float32), engine, weights, name)
         except OSError as error:

@@ -40,6 +40,8 @@ MULTIPLE = 8  # the network's coarsest stride
 HALO = 72  # with MARGIN more than impasto.nets.brush.BrushNet.halo, the network's receptive radius
 STYLE_SIDE = 288  # a style picture is encoded at this short side, times style_scale
 PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
+HUGE_PIXELS = 24_000_000  # above, the picture itself takes so much memory that tiles must take less
+HUGE_TILE = 1024
 GATE = 0.2  # total weight from which the network's painting counts fully
 STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
 
@@ -132,7 +134,7 @@ class Brush:
             field = _slerped(field)
         painter = self._painter(content, field, config)
         result = np.empty_like(content)
-        tile = config.tile
+        tile = config.tile if height * width <= HUGE_PIXELS else min(config.tile, HUGE_TILE)
         if max(height, width) <= tile:
             result[...] = quantised(painter.paint(to_float(content), field), content.dtype)
             return result
@@ -275,7 +277,7 @@ def _shrink(content: NDArray[Any], pixels: int) -> FloatArray:
     height, width = content.shape[:2]
     if height * width <= pixels:
         return to_float(content)
-    stride = max(1, int(np.sqrt(height * width / (16 * pixels))))  # huge pictures: every n-th pixel is sharp enough
+    stride = max(1, int(np.sqrt(height * width / (9 * pixels))))  # huge pictures: three pixels for one are enough
     thinned = to_float(content[::stride, ::stride])
     factor = np.sqrt(pixels / (height * width))
     return np.clip(resize(thinned, (max(1, round(height * factor)), max(1, round(width * factor)))), 0, 1)
