@@ -17,7 +17,18 @@ import impasto
 from impasto.image import write_picture
 from impasto.sheet import contact_sheet
 
-PRESETS = ["ukiyo-e", "irises", "wheatfield", "divisionism", "pink-hills", "ink-wash", "charcoal", "gold-leaf", "tarot", "nocturne"]
+PRESETS = [
+    "ukiyo-e",
+    "irises",
+    "wheatfield",
+    "divisionism",
+    "pink-hills",
+    "ink-wash",
+    "charcoal",
+    "gold-leaf",
+    "tarot",
+    "nocturne",
+]
 
 
 def paint_style(side: int = 512, seed: int = 4) -> Image.Image:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from impasto.checks import check_choice
 from impasto.config import StylizeConfig
 from impasto.engines import engine_spec
 from impasto.errors import ImpastoError, OutputError, UsageError
+from impasto.field import StyleField
 from impasto.stylizer import StyleRequest, Stylizer, file_stamp, fingerprint
 from impasto.weights import load_card
 
@@ -131,16 +132,26 @@ class BatchJob:
 
 
 def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
-    """Paint ``todo`` one after the other; yields after each.
+    """Paint ``todo`` one after the other; the iterator yields after each.
 
     Raises:
-        ImpastoError: engine or styles are wrong (found out before the first picture), or the output folder cannot be
-            written.
+        ImpastoError: engine or styles are wrong, or the output folder cannot be written; at once, not when the iterator
+            is first asked.
     """
     stylizer = Stylizer.load(job.engine)
-    requests = [StyleRequest(stylizer.encode(name, config=job.config), share) for name, share in job.styles]
+    codes = [stylizer.encode(name, config=job.config) for name, _ in job.styles]
+    shares = [share for _, share in job.styles]
+    StyleField.mixed(codes, shares)  # raises when they make no field
+    requests = [StyleRequest(code, share) for code, share in zip(codes, shares, strict=True)]
+    _begin_journal(job.output)
+    return _painted(job, todo, stylizer, requests)
+
+
+def _painted(
+    job: BatchJob, todo: Sequence[Path], stylizer: Stylizer, requests: Sequence[StyleRequest]
+) -> Iterator[Outcome]:
     settings = job.settings
-    with _opened_journal(job.output) as journal:
+    with (job.output / JOURNAL).open("a", encoding="utf-8") as journal:
         for source in todo:
             target = job.target(source)
             entry = job._entry(source, settings)  # before it is read: a later change is then seen
@@ -156,11 +167,10 @@ def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
             yield Outcome(source, target, "")
 
 
-def _opened_journal(folder: Path) -> TextIO:
+def _begin_journal(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        journal = (folder / JOURNAL).open("a", encoding="utf-8")
+        with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write("\n")  # ends a line that was cut off
     except OSError as error:
         raise OutputError(f"cannot write to the folder '{folder}': {error.strerror}") from error
-    journal.write("\n")  # ends a line that was cut off
-    return journal

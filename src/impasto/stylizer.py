@@ -104,7 +104,7 @@ class Stylizer:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._codes: dict[tuple[str, tuple[int, int] | None, float], StyleCode] = {}
+        self._codes: dict[tuple[str, tuple[int, int] | None], StyleCode] = {}
 
     @classmethod
     def load(cls, engine: str = DEFAULT_ENGINE) -> Stylizer:
@@ -125,7 +125,6 @@ class Stylizer:
         Raises:
             UnknownNameError: the text is neither a file nor a preset; near matches are named.
             ImageError: the picture cannot be read.
-            UsageError: another ``style_scale`` than 1 for what is no picture.
         """
         if isinstance(style, StyleCode):
             return style
@@ -140,14 +139,10 @@ class Stylizer:
         presets, stamp = self.engine.presets(), file_stamp(path)
         preset = presets.get(str(path)) if stamp is None else None
         if preset is not None or path.suffix.lower() == ".npz":
-            if config.style_scale != 1:
-                raise UsageError(
-                    f"style_scale works on pictures of a style; '{path}' is a finished code, leave it at 1"
-                )
             return preset or StyleCode.load(path)
         if stamp is None and not path.suffix and len(path.parts) == 1:
             raise UnknownNameError("preset or style picture", str(path), presets)
-        key = (str(path), stamp, config.style_scale)
+        key = (str(path), stamp)
         if key not in self._codes:
             self._codes[key] = self.engine.encode(read_picture(path).pixels, name=path.name, config=config)
         return self._codes[key]

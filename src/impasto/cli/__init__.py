@@ -14,6 +14,8 @@ from impasto.errors import ImpastoError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="impasto",
     help="Image style transfer: any photograph in any painting's style.",
@@ -49,9 +51,10 @@ def main() -> None:
     except ImpastoError as error:
         typer.echo(f"impasto: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("impasto: interrupted", err=True)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            typer.echo("impasto: interrupted", err=True)
+        raise
     except MemoryError:
         typer.echo("impasto: out of memory; try a smaller --tile or --size", err=True)
         sys.exit(1)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ __all__ = ["Brush", "Preset", "load"]
 MARGIN = 16  # reflected pixels around the picture, so that zero padding inside the network stays out of sight
 MULTIPLE = 8  # the network's coarsest stride
 HALO = 72  # with MARGIN more than impasto.nets.brush.BrushNet.halo, the network's receptive radius
-STYLE_SIDE = 288  # a style picture is encoded at this short side, times style_scale
+STYLE_SIDE = 288  # a style picture is encoded at this short side
 PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
 HUGE_PIXELS = 24_000_000  # above, the picture itself takes so much memory that tiles must take less
 HUGE_TILE = 1024
@@ -74,11 +74,8 @@ class Brush:
     # -- codes -----------------------------------------------------------------------------------------------------
 
     def encode(self, style: FloatArray, *, name: str, config: StylizeConfig) -> StyleCode:
-        """The code of a style picture ``[H, W, 3]``, seen at a short side of ``288 * style_scale`` pixels.
-
-        A picture that is shown larger has longer strokes: that is all ``style_scale`` does to the code.
-        """
-        return StyleCode(self._vector(style, STYLE_SIDE * config.style_scale), self.name, self.identity, name)
+        """The code of a style picture ``[H, W, 3]``, seen at a short side of 288 pixels; no setting changes it."""
+        return StyleCode(self._vector(style, STYLE_SIDE), self.name, self.identity, name)
 
     def _vector(self, picture: FloatArray, short_side: float) -> FloatArray:
         height, width = picture.shape[:2]
@@ -132,9 +129,11 @@ class Brush:
             return content.copy()
         if config.mix_mode == "slerp" and len(field.layers) > 1:
             field = _slerped(field)
-        painter = self._painter(content, field, config)
-        result = np.empty_like(content)
+        if config.style_scale != 1:
+            return self._scaled(content, field, config, on_progress)
         tile = config.tile if height * width <= HUGE_PIXELS else min(config.tile, HUGE_TILE)
+        painter = self._painter(content, field, config, tiled=max(height, width) > tile)
+        result = np.empty_like(content)
         if max(height, width) <= tile:
             result[...] = quantised(painter.paint(to_float(content), field), content.dtype)
             return result
@@ -148,6 +147,30 @@ class Brush:
             result[part.core] = quantised(painted[part.inner], content.dtype)
         if on_progress is not None:
             on_progress(1.0)
+        return result
+
+    def _scaled(
+        self, content: NDArray[Any], field: StyleField, config: StylizeConfig, on_progress: ProgressCallback | None
+    ) -> NDArray[Any]:
+        """Other strokes: paint the photograph at another size, where the network's strokes cover more or less of it.
+
+        Smaller strokes: paint it enlarged and reduce the painting. Larger strokes: the coarse painting gives everything
+        that survives the reduction, the painting at full size the finer detail, as in a Laplacian pyramid (Burt &
+        Adelson 1983). Holds several float copies of the picture.
+        """
+        height, width = content.shape[:2]
+        size = (max(1, round(height / config.style_scale)), max(1, round(width / config.style_scale)))
+        plain = replace(config, style_scale=1.0)
+        other = quantised(resize(to_float(content), size), content.dtype)
+        small = field if field.size is None else _shrink_field(field, size)
+        coarse = to_float(self.render(other, small, plain, on_progress))
+        painted = resize(coarse, (height, width))
+        if config.style_scale > 1:
+            fine = to_float(self.render(content, field, plain, on_progress))
+            painted += fine - resize(resize(fine, size), (height, width))
+        result = quantised(painted, content.dtype)
+        untouched = np.broadcast_to(field.total == 0, (height, width))
+        result[untouched] = content[untouched]
         return result
 
     def _check(self, field: StyleField, size: tuple[int, int]) -> None:
@@ -164,14 +187,12 @@ class Brush:
             if code.vector.size != length:
                 raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {length}")
 
-    def _painter(self, content: NDArray[Any], field: StyleField, config: StylizeConfig) -> _Painter:
+    def _painter(self, content: NDArray[Any], field: StyleField, config: StylizeConfig, *, tiled: bool) -> _Painter:
         """Everything that is decided once for the whole picture."""
-        height, width = content.shape[:2]
         proxy = _shrink(content, PROXY_PIXELS)
         small = field if field.size is None else _shrink_field(field, proxy.shape[:2])
         own = self._vector(proxy, STYLE_SIDE)
         painter = _Painter(self._net(), own, None, None)
-        tiled = max(height, width) > config.tile
         if tiled:
             painter = painter.measured(proxy, small)
         if config.preserve_color == "luminance":
