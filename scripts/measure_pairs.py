@@ -2,8 +2,8 @@
 
     python scripts/measure_pairs.py --content DIR --style DIR --teacher FILE ours=DIR rival=DIR
 
-Paintings are named CONTENT_STYLE.jpg. The controls are the identity (the photograph unchanged: perfect content, no style)
-and the style picture itself (the reverse); a method is as good as what it gains between them.
+Paintings are named CONTENT_STYLE.jpg. The controls are the identity (the photograph unchanged: perfect content, no
+style) and the style picture itself (the reverse); a method is as good as what it gains between them.
 """
 
 from __future__ import annotations

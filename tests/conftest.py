@@ -102,7 +102,7 @@ def impasto(tmp_path, command_environment):
 
 @pytest.fixture
 def refused(impasto, tmp_path):
-    """Run a command that must fail with ``code``, one line on stderr that holds ``words``, and no new or changed file."""
+    """Run a command that must fail with ``code`` and one line on stderr that holds ``words``, and write no file."""
 
     def run(*arguments, code, words):
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

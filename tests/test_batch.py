@@ -154,7 +154,7 @@ def test_two_photographs_of_one_name_are_refused_before_any_work(job, photograph
 
 @pytest.mark.parametrize("suffix", ["png", ".txt", "", ".gif"])
 def test_a_suffix_without_a_format_is_refused(suffix):
-    with pytest.raises(UsageError, match="suffix must be one of .*, .png, .*not"):
+    with pytest.raises(UsageError, match=r"suffix must be one of .*, .png, .*not"):
         SaveOptions(suffix=suffix)
 
 
@@ -173,7 +173,7 @@ def test_a_plan_without_sense_is_refused(job, change, kind, words):
 
 def test_a_folder_without_pictures_is_refused(job, tmp_path):
     (tmp_path / "none").mkdir()
-    with pytest.raises(UsageError, match="no picture found in .*none"):
+    with pytest.raises(UsageError, match=r"no picture found in .*none"):
         replace(job, folder=tmp_path / "none").plan()
 
 
@@ -182,10 +182,10 @@ def test_wrong_styles_and_outputs_are_found_out_before_the_first_picture(job, tm
     with pytest.raises(UnknownNameError, match="did you mean ukiyo-e"):
         run_batch(replace(job, styles=(("ukiyoe", 1.0),)), todo)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write to the folder '.*file': File exists"):
+    with pytest.raises(OutputError, match=r"cannot write to the folder '.*file': File exists"):
         run_batch(replace(job, output=tmp_path / "file"), todo)
     (tmp_path / "taken" / JOURNAL).mkdir(parents=True)
-    with pytest.raises(OutputError, match="cannot write to the folder '.*taken': Is a directory"):
+    with pytest.raises(OutputError, match=r"cannot write to the folder '.*taken': Is a directory"):
         run_batch(replace(job, output=tmp_path / "taken"), todo)
 
 

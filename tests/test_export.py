@@ -9,19 +9,19 @@ from PIL import Image
 pytest.importorskip("torch", reason="needs impasto[torch]")
 pytest.importorskip("onnx", reason="needs impasto[export]")
 
-import torch  # noqa: E402
+import torch
+from reference.brush_field import paint
 
-from impasto import export  # noqa: E402
-from impasto.config import StylizeConfig  # noqa: E402
-from impasto.engines.brush import Brush  # noqa: E402
-from impasto.errors import UsageError, WeightsError  # noqa: E402
-from impasto.field import StyleField, StyleLayer  # noqa: E402
-from impasto.image.color import resize  # noqa: E402
-from impasto.nets.brush import BrushConfig, BrushModel  # noqa: E402
-from impasto.ops.tiling import to_float  # noqa: E402
-from impasto.training.files import load_model, save_model  # noqa: E402
-from impasto.weights import load_card, read_weights, weights_folder  # noqa: E402
-from reference.brush_field import paint  # noqa: E402
+from impasto import export
+from impasto.config import StylizeConfig
+from impasto.engines.brush import Brush
+from impasto.errors import UsageError, WeightsError
+from impasto.field import StyleField, StyleLayer
+from impasto.image.color import resize
+from impasto.nets.brush import BrushConfig, BrushModel
+from impasto.ops.tiling import to_float
+from impasto.training.files import load_model, save_model
+from impasto.weights import load_card, read_weights, weights_folder
 
 LIMIT = 1e-3  # the card's tolerance
 TINY = BrushConfig(code=8, quarter=8, eighth=8, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
@@ -144,7 +144,7 @@ def test_the_exported_safetensors_are_the_graphs_weights_in_half(exported, train
 def test_a_preset_of_an_unknown_artwork_is_refused(trained, artwork_folder, tmp_path):
     table = (artwork_folder / "presets.toml").read_text().replace("cups", "mugs")
     (tmp_path / "presets.toml").write_text(table)
-    with pytest.raises(UsageError, match="the preset 'both' names 'mugs.png', which is not among the artworks"):
+    with pytest.raises(UsageError, match=r"the preset 'both' names 'mugs\.png', which is not among the artworks"):
         export.export_set(trained, tmp_path / "out", artworks=[artwork_folder], presets=tmp_path / "presets.toml")
 
 

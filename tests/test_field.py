@@ -147,9 +147,9 @@ def test_a_code_with_nan_in_its_file_is_refused(tmp_path):
 
 
 def test_codes_say_where_they_cannot_be_read_or_written(tmp_path):
-    with pytest.raises(FieldError, match="missing.npz' cannot be read: No such file"):
+    with pytest.raises(FieldError, match=r"missing\.npz' cannot be read: No such file"):
         StyleCode.load(tmp_path / "missing.npz")
-    with pytest.raises(OutputError, match="cannot write the style code .*No such file"):
+    with pytest.raises(OutputError, match=r"cannot write the style code .*No such file"):
         code().save(tmp_path / "nowhere" / "code.npz")
 
 
@@ -172,7 +172,7 @@ def test_slerp_begins_at_the_first_and_ends_at_the_second(first, second):
 def test_slerp_interpolates_the_length(first, second, share):
     lengths = np.linalg.norm(first), np.linalg.norm(second)
     assume(min(lengths) > 1e-2)
-    assume(-0.999 < np.dot(first, second) / np.prod(lengths))  # opposite vectors have no way between on the sphere
+    assume(np.dot(first, second) / np.prod(lengths) > -0.999)  # opposite vectors have no way between on the sphere
     wanted = (1 - share) * lengths[0] + share * lengths[1]
     assert np.linalg.norm(slerp(first, second, share)) == pytest.approx(wanted, rel=1e-3)
 

@@ -12,7 +12,7 @@ from impasto.errors import FieldError, ImageError, UnknownNameError, UsageError
 from impasto.field import StyleField, StyleLayer
 from impasto.image import read_picture, read_recipe
 from impasto.sheet import contact_sheet, label_grid
-from impasto.stylizer import Stylizer, StyleRequest, field_from_recipe
+from impasto.stylizer import StyleRequest, Stylizer, field_from_recipe
 
 
 def test_every_public_name_is_there():
@@ -205,7 +205,7 @@ def test_a_field_with_maps_makes_no_recipe_that_pretends(stylizer, presets, phot
 
 def test_a_contact_sheet_shows_the_photograph_and_every_style(stylizer, photo):
     sheet = contact_sheet(stylizer, read_picture(photo), ["ukiyo-e", "irises"], width=80, columns=2)
-    assert sheet.dtype == np.float32 and 0 <= sheet.min() and sheet.max() <= 1
+    assert sheet.dtype == np.float32 and sheet.min() >= 0 and sheet.max() <= 1
     first = sheet[12 : 12 + 64, 12 : 12 + 80]
     assert np.array_equal(np.rint(first * 255), read_picture(photo).stored)
     second, third = sheet[12 : 12 + 64, 104:184], sheet[114 : 114 + 64, 12:92]

@@ -16,7 +16,7 @@ from PIL import Image
 
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
-from packaging.requirements import Requirement  # noqa: E402
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -119,7 +119,7 @@ def test_the_wheel_lists_and_shows_help(clean, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["train", "brush", "--content", ".", "--style", ".", "--teacher", "photo.png", "--output", "out"], "torch"),
+        (["train", "brush", "--content", ".", "--style", ".", "--teacher", "photo.png", "--out", "out"], "torch"),
         (["export", "photo.png", "-o", "out"], "export"),
     ],
 )

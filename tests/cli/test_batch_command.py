@@ -1,11 +1,11 @@
 """``impasto batch`` as a process: it goes on where it was stopped."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -45,7 +45,7 @@ def test_a_broken_picture_is_told_at_the_end_and_tried_again(impasto, photos, tm
     finished = impasto(*BATCH, "--suffix", ".png", code=7)
     assert finished.out == "2 painted, 0 done before, 1 failed\n"
     lines = finished.err.splitlines()
-    assert lines[-2].startswith(f"  {os.path.join('photos', 'b.jpg')}: ") and "is not a picture" in lines[-2]
+    assert lines[-2].startswith(f"  {Path('photos', 'b.jpg')}: ") and "is not a picture" in lines[-2]
     assert lines[-1] == "impasto: 1 of 3 pictures failed; the same command tries them again"
     assert (tmp_path / "painted" / "deep" / "c.png").is_file() and not (tmp_path / "painted" / "b.png").exists()
     assert list(said(impasto(*BATCH, "--suffix", ".png", "--json", code=7))["failed"]) == ["photos/b.jpg"]

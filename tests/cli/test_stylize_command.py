@@ -135,7 +135,6 @@ def test_masks_and_styles_are_refused_by_name_too(refused, bad_files, option, na
         (["--engine", "bruch"], "no engine is called 'bruch'; did you mean brush?"),
         (["-s", "iris"], "no preset or style picture is called 'iris'; did you mean irises"),
         (["--preserve-color", "chroma"], "preserve_color must be one of none, luminance, statistics, not 'chroma'"),
-        (["--style-scale", "2"], "'ukiyo-e' is a finished code"),
         (["--depth", "16", "-o", "out.jpg"], "JPEG holds 8 bits"),
         (["--depth", "12"], "depth is 12"),
     ],

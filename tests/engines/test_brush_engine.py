@@ -82,7 +82,7 @@ def test_two_regions_are_each_their_own_style_away_from_the_border(engine, photo
     left = np.zeros(content.shape[:2], np.float32)
     left[:, :176] = 1
     field = StyleField((StyleLayer(first, left), StyleLayer(second, 1 - left)))
-    painter = engine._painter(content, field, StylizeConfig()).measured(content, field)
+    painter = engine._painter(content, field, StylizeConfig(), tiled=True)
     painted = painter.paint(content, field)
     reach = brush.HALO + brush.MARGIN
     for code, columns in ((first, slice(0, 176 - reach)), (second, slice(176 + reach, None))):

@@ -312,3 +312,19 @@ def test_tiles_equal_the_whole(engine, spec, codes, photograph, mode):
     tiled = engine.render(content, field, StylizeConfig(preserve_color=mode, tile=256), told.append)
     assert largest(tiled, whole) <= 2
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1 and len(told) > 2
+
+
+@pytest.mark.parametrize("scale", [0.8, 1.25])
+def test_progress_goes_forward_with_any_size_of_strokes(engine, codes, photograph, scale):
+    content = np.tile(photograph, (4, 4, 1))
+    told = []
+    engine.render(content, StyleField.constant(codes[0]), StylizeConfig(style_scale=scale, tile=256), told.append)
+    assert told == sorted(told) and told[0] == 0 and told[-1] == 1
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (41, 2)])
+def test_strokes_of_any_size_paint_small_pictures(engine, codes, photograph, size, scale):
+    content = photograph[: size[0], : size[1]]
+    painted = engine.render(content, StyleField.constant(codes[0]), StylizeConfig(style_scale=scale))
+    assert painted.shape == (*size, 3)

@@ -17,8 +17,8 @@ from PIL import Image
 from impasto.config import StylizeConfig
 from impasto.engines.brush import Brush
 from impasto.field import StyleField
-from impasto.sheet import label_grid
 from impasto.ops.tiling import quantised, to_float
+from impasto.sheet import label_grid
 from impasto.weights import load_card, read_weights
 
 FOLDER = Path(__file__).parent

@@ -163,10 +163,11 @@ class Brush:
         plain = replace(config, style_scale=1.0)
         other = quantised(resize(to_float(content), size), content.dtype)
         small = field if field.size is None else _shrink_field(field, size)
-        coarse = to_float(self.render(other, small, plain, on_progress))
+        passes = 2 if config.style_scale > 1 else 1
+        coarse = to_float(self.render(other, small, plain, _part_of(on_progress, 0, passes)))
         painted = resize(coarse, (height, width))
         if config.style_scale > 1:
-            fine = to_float(self.render(content, field, plain, on_progress))
+            fine = to_float(self.render(content, field, plain, _part_of(on_progress, 1, passes)))
             painted += fine - resize(resize(fine, size), (height, width))
         result = quantised(painted, content.dtype)
         untouched = np.broadcast_to(field.total == 0, (height, width))
@@ -279,6 +280,11 @@ def _session(model: bytes) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no common base of its own errors
         raise WeightsError(f"ONNX Runtime cannot load the network: {error}") from error
+
+
+def _part_of(on_progress: ProgressCallback | None, index: int, count: int) -> ProgressCallback | None:
+    """Tells ``on_progress`` of one of ``count`` equal parts of the work."""
+    return None if on_progress is None else lambda done: on_progress((index + done) / count)
 
 
 def _to_batch(picture: FloatArray) -> FloatArray:
