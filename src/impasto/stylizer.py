@@ -20,6 +20,7 @@ from PIL import Image
 from impasto.config import StylizeConfig
 from impasto.engines import Engine, load_engine
 from impasto.engines.base import ProgressCallback
+from impasto.engines.fields import resize_field
 from impasto.errors import FieldError, UnknownNameError, UsageError
 from impasto.field import StyleCode, StyleField, StyleLayer
 from impasto.image import Picture, PictureInfo, read_mask, read_picture, write_picture
@@ -206,18 +207,7 @@ def _resized(
     factor = longer / max(height, width)
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
     pixels = quantised(resize(to_float(stored), size), stored.dtype)
-    layers = tuple(
-        StyleLayer(one.code, np.clip(resize(np.asarray(one.weight, np.float32), size), 0, 1))
-        if np.ndim(one.weight)
-        else one
-        for one in field.layers
-    )
-    total = sum((np.asarray(layer.weight, np.float32) for layer in layers), np.float32(0))
-    if np.max(total) > 1:  # resampling overshoots a little at edges
-        layers = tuple(
-            StyleLayer(one.code, np.asarray(one.weight / np.maximum(total, 1), np.float32)) for one in layers
-        )
-    return pixels, None if alpha is None else np.clip(resize(alpha, size), 0, 1), StyleField(layers)
+    return pixels, None if alpha is None else np.clip(resize(alpha, size), 0, 1), resize_field(field, size)
 
 
 def _recipe(engine: Engine, field: StyleField, config: StylizeConfig, content: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback
+from impasto.engines.fields import resize_field
 from impasto.errors import FieldError, WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
 from impasto.image.color import color_transfer, preserve_luminance_only, resize
@@ -162,7 +163,7 @@ class Brush:
         size = (max(1, round(height / config.style_scale)), max(1, round(width / config.style_scale)))
         plain = replace(config, style_scale=1.0)
         other = quantised(resize(to_float(content), size), content.dtype)
-        small = field if field.size is None else _shrink_field(field, size)
+        small = resize_field(field, size)
         passes = 2 if config.style_scale > 1 else 1
         coarse = to_float(self.render(other, small, plain, _part_of(on_progress, 0, passes)))
         painted = resize(coarse, (height, width))
@@ -191,7 +192,7 @@ class Brush:
     def _painter(self, content: NDArray[Any], field: StyleField, config: StylizeConfig, *, tiled: bool) -> _Painter:
         """Everything that is decided once for the whole picture."""
         proxy = _shrink(content, PROXY_PIXELS)
-        small = field if field.size is None else _shrink_field(field, proxy.shape[:2])
+        small = resize_field(field, (proxy.shape[0], proxy.shape[1]))
         own = self._vector(proxy, STYLE_SIDE)
         painter = _Painter(self._net(), own, None, None)
         if tiled:
@@ -308,16 +309,6 @@ def _shrink(content: NDArray[Any], pixels: int) -> FloatArray:
     thinned = to_float(content[::stride, ::stride])
     factor = np.sqrt(pixels / (height * width))
     return np.clip(resize(thinned, (max(1, round(height * factor)), max(1, round(width * factor)))), 0, 1)
-
-
-def _shrink_field(field: StyleField, size: tuple[int, ...]) -> StyleField:
-    layers = []
-    for layer in field.layers:
-        weight = np.asarray(layer.weight, np.float32)
-        small = np.clip(resize(weight, (size[0], size[1])), 0, 1) if weight.ndim else weight
-        layers.append((layer.code, small))
-    total = np.maximum(sum(weight for _, weight in layers), 1)  # rounding may not lift a sum above 1
-    return StyleField(tuple(StyleLayer(code, np.asarray(weight / total, np.float32)) for code, weight in layers))
 
 
 def _slerped(field: StyleField) -> StyleField:
