@@ -87,7 +87,7 @@ class Stylization:
             like=self.info,
             depth=depth,
             quality=quality,
-            recipe=json.dumps(recipe, ensure_ascii=False),
+            recipe=json.dumps(recipe),  # in ASCII: file names may hold bytes that are no text
             strip=strip,
         )
 

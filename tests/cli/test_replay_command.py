@@ -1,6 +1,7 @@
 """``impasto replay``: the same picture again."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_a_replay_is_the_same_picture_bit_for_bit(impasto, photo, mask, tmp_path
     again = f"again.{name.partition('.')[2]}"
     assert impasto("replay", name, "-o", again).out == f"{again}\n"
     assert (tmp_path / again).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_file_name_that_is_no_text_is_found_again(impasto, photo, tmp_path):
+    odd = photo.rename(tmp_path / os.fsdecode(b"\xff photo.png"))
+    assert "ukiyo-e" in impasto("stylize", odd, "-s", "ukiyo-e", "-s", odd.name, "--json").out
+    painted = tmp_path / os.fsdecode(b"\xff photo.ukiyo-e+\xff photo.png")
+    impasto("replay", painted.name, "-o", "again.png")
+    assert (tmp_path / "again.png").read_bytes() == painted.read_bytes()
+    assert "? photo.png" in impasto("replay", painted.name, "--show").out
 
 
 def test_a_replay_of_a_replay_needs_nothing_more(impasto, photo, tmp_path):

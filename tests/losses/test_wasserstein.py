@@ -46,3 +46,12 @@ def test_gradient_moves_colours_towards_the_palette():
     picture = torch.full((1, 3, 4, 4), 0.2, requires_grad=True)
     sliced_wasserstein(picture, torch.full((1, 3, 4, 4), 0.8), _directions()).sum().backward()
     assert (picture.grad.sum((0, 2, 3)) < 0).all()
+
+
+def test_autocast_does_not_lower_the_precision():
+    generator = torch.Generator().manual_seed(0)
+    found, wanted = torch.rand(1, 3, 16, 16, generator=generator), torch.rand(1, 3, 16, 16, generator=generator)
+    directions = random_directions(8, 3, generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = sliced_wasserstein(found, wanted, directions)
+    assert torch.equal(low, sliced_wasserstein(found, wanted, directions))

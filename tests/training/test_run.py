@@ -170,7 +170,18 @@ def test_two_processes_train_the_model_that_one_would(recipe_file, sources, pict
         checkpoint = latest_checkpoint(tmp_path / "two")
         assert step_of(checkpoint) == step
         assert len(list(checkpoint.glob("random_states_*"))) == 2  # one of each process
-    four = (*changes, "schedule.accumulation=4")
-    one = load_file(train_brush(recipe_file, **sources, out=tmp_path / "one", overrides=four))
     two = load_file(tmp_path / "two" / "brush.safetensors")
-    assert all(torch.allclose(one[name], two[name], atol=5e-4) for name in one)
+    alone = {}
+    for batches in (4, 2):
+        overrides = (*changes, f"schedule.accumulation={batches}")
+        alone[batches] = load_file(
+            train_brush(recipe_file, **sources, out=tmp_path / str(batches), overrides=overrides)
+        )
+
+    def difference(other):
+        # Biases in front of a normalisation have a gradient of nothing but rounding, which Adam blows up to full steps.
+        names = [name for name in two if name.startswith("encoder") or name.endswith("weight")]
+        return torch.cat([(two[name] - other[name]).abs().flatten() for name in names]).mean().item()
+
+    assert difference(alone[4]) < 1e-5  # in the mean of all weights; single ones with next to no gradient may differ
+    assert difference(alone[2]) > 1e-4  # other pictures show

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli.options import parse_shares, setting_option
+from impasto.cli.options import parse_shares, say, setting_option
 from impasto.config import StylizeConfig
 from impasto.errors import BatchError
 
@@ -73,7 +73,7 @@ def _batch(
     painted = len(todo) - len(failures)
     if as_json:
         failed = {str(one.source): one.error for one in failures}
-        typer.echo(json.dumps({"painted": painted, "done_before": done_before, "failed": failed}, ensure_ascii=False))
+        say(json.dumps({"painted": painted, "done_before": done_before, "failed": failed}, ensure_ascii=False))
     else:
         typer.echo(f"{painted} painted, {done_before} done before, {len(failures)} failed")
         for one in failures:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from impasto.cli.options import say
 from impasto.cli.stylize import check_output
 from impasto.config import StylizeConfig
 
@@ -77,7 +78,7 @@ def _presets(
         config = StylizeConfig(strength=strength)
         pixels = contact_sheet(stylizer, read_picture(photo), list(table), config=config)
         write_picture(sheet, pixels)
-        typer.echo(str(sheet))
+        say(sheet)
         return
     if as_json:
         rows = [{"name": name, "title": one.title, "credit": one.credit} for name, one in table.items()]

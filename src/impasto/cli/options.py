@@ -9,7 +9,7 @@ import typer
 from impasto.config import StylizeConfig, field_info
 from impasto.errors import UsageError
 
-__all__ = ["parse_shares", "setting_option"]
+__all__ = ["parse_shares", "say", "setting_option"]
 
 
 def setting_option(name: str) -> Any:
@@ -25,6 +25,11 @@ def setting_option(name: str) -> Any:
         max=metadata["largest"],
         rich_help_panel="Painting",
     )
+
+
+def say(text: object) -> None:
+    """Print to stdout; of file names that are no UTF-8, the other bytes become a question mark."""
+    typer.echo(str(text).encode("utf-8", "replace").decode("utf-8"))
 
 
 def parse_shares(text: str | None, count: int) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from impasto.cli.options import say
 from impasto.cli.stylize import check_output
 from impasto.config import StylizeConfig
 
@@ -41,7 +42,7 @@ def _replay(
     """Paint again with the settings embedded in a picture; says when the weights differ."""
     recipe = _recipe_of(picture)
     if show:
-        typer.echo(json.dumps(recipe, indent=2, ensure_ascii=False))
+        say(json.dumps(recipe, indent=2, ensure_ascii=False))
         return
 
     from impasto.stylizer import Stylizer
@@ -56,7 +57,7 @@ def _replay(
     result = stylizer.render(source, field, _settings_of(recipe, picture), mask=mask)
     saved = recipe["saved"] if target.suffix.lower() == picture.suffix.lower() else {}
     result.save(target, depth=saved.get("depth", 8), quality=saved.get("quality", 95))
-    typer.echo(str(target))
+    say(target)
 
 
 def _recipe_of(picture: Path) -> dict[str, Any]:

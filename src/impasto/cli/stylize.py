@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli.options import parse_shares, setting_option
+from impasto.cli.options import parse_shares, say, setting_option
 from impasto.config import StylizeConfig
 from impasto.errors import OutputError
 
@@ -75,9 +75,9 @@ def _stylize(
     if as_json:
         height, width = result.stored.shape[:2]
         said = {"output": str(target), "height": height, "width": width, "seconds": round(result.seconds, 4)}
-        typer.echo(json.dumps(said | {"recipe": result.recipe}, ensure_ascii=False))
+        say(json.dumps(said | {"recipe": result.recipe}, ensure_ascii=False))
     else:
-        typer.echo(f"{target}  ({result.seconds:.2f} s)")
+        say(f"{target}  ({result.seconds:.2f} s)")
 
 
 def _label(styles: list[str]) -> str:

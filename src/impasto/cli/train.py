@@ -25,7 +25,7 @@ EXTRA = {"torch", "accelerate", "safetensors", "tensorboard"}
 
 def register(app: typer.Typer) -> None:
     """Add ``train`` and its commands to the application."""
-    group = typer.Typer(no_args_is_help=True, help="Train models on your own pictures (needs impasto[torch]).")
+    group = typer.Typer(no_args_is_help=True, help="Train models on your own pictures (needs impasto\\[torch]).")
     group.callback()(_group)
     group.command("brush")(brush)
     app.add_typer(group, name="train")

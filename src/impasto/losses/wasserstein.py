@@ -26,8 +26,11 @@ def sliced_wasserstein(features: Tensor, target: Tensor, directions: Tensor) -> 
 
     Source: Bonneel et al. 2015; as a texture loss Heitz et al. 2021 (arXiv:2006.07229), eq. 4.
     """
-    found = torch.sort(torch.matmul(directions, features.flatten(2)), dim=2).values  # [B, D, N]
-    wanted = torch.sort(torch.matmul(directions, target.flatten(2)), dim=2).values  # [B, D, n]
+    with torch.autocast(
+        features.device.type, enabled=False
+    ):  # half precision would round colours before they are sorted
+        found = torch.sort(torch.matmul(directions, features.flatten(2)), dim=2).values  # [B, D, N]
+        wanted = torch.sort(torch.matmul(directions, target.flatten(2)), dim=2).values  # [B, D, n]
     if wanted.shape[2] != found.shape[2]:
         wanted = functional.interpolate(wanted, size=found.shape[2], mode="linear", align_corners=True)
     return (found - wanted).square().mean((1, 2))
