@@ -42,7 +42,10 @@ def brush(
         list[Path],
         typer.Option(help="Weights of a perceptual network, such as torchvision's squeezenet1_0 or vgg19."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints, samples and the result; goes on if it has some.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for checkpoints, samples and the result; goes on if it has some."),
+    ],
     recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); by default that of the embedded weights.")] = None,
     style_manifest: Annotated[
         Path | None, typer.Option(help="CSV with the columns file and genre: rare genres are drawn more often.")
