@@ -193,7 +193,8 @@ class Brush:
         """Everything that is decided once for the whole picture."""
         proxy = _shrink(content, PROXY_PIXELS)
         small = resize_field(field, (proxy.shape[0], proxy.shape[1]))
-        own = self._vector(proxy, STYLE_SIDE)
+        full = field.size is None and float(field.total) >= 1  # nothing is left to the content's own code
+        own = np.zeros_like(field.layers[0].code.vector) if full else self._vector(proxy, STYLE_SIDE)
         painter = _Painter(self._net(), own, None, None)
         if tiled:
             painter = painter.measured(proxy, small)
