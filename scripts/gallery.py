@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
-from demo import paint_style
 
 import impasto
+from demo import paint_style
 from impasto.config import StylizeConfig
 from impasto.image import Picture, write_picture
 from impasto.sheet import contact_sheet, label_grid

@@ -36,9 +36,9 @@ from impasto.weights import Card, load_card, read_weights
 
 __all__ = ["Brush", "Preset", "load"]
 
-MARGIN = 16  # reflected pixels around the picture, so that zero padding inside the network stays out of sight
+MARGIN = 48  # reflected pixels around the picture: zero padding inside the network shows up to 44 pixels deep
 MULTIPLE = 8  # the network's coarsest stride
-HALO = 72  # with MARGIN more than impasto.nets.brush.BrushNet.halo, the network's receptive radius
+HALO = 72  # more than the 68 pixels that the network looks far: 5 convolutions at 1/4, 6 at 1/8
 STYLE_SIDE = 288  # a style picture is encoded at this short side
 PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
 HUGE_PIXELS = 24_000_000  # above, the picture itself takes so much memory that tiles must take less
@@ -138,7 +138,7 @@ class Brush:
         if max(height, width) <= tile:
             result[...] = quantised(painter.paint(to_float(content), field), content.dtype)
             return result
-        plan = list(plan_tiles(height, width, tile=tile, halo=HALO + MARGIN, multiple=MULTIPLE))
+        plan = list(plan_tiles(height, width, tile=tile, halo=HALO, multiple=MULTIPLE))
         for index, part in enumerate(plan):
             if on_progress is not None:
                 on_progress(index / len(plan))
