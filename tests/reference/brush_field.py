@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-MARGIN, MULTIPLE, SIDE, GATE, LIMIT = 16, 8, 288, 0.2, 4
+MARGIN, MULTIPLE, SIDE, GATE, LIMIT = 48, 8, 288, 0.2, 4
 
 
 def reflected(length, low, high):

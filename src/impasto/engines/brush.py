@@ -42,7 +42,7 @@ HALO = 72  # more than the 68 pixels that the network looks far: 5 convolutions 
 STYLE_SIDE = 288  # a style picture is encoded at this short side
 PROXY_PIXELS = 768 * 768  # size of the copy on which large pictures are measured
 HUGE_PIXELS = 24_000_000  # above, the picture itself takes so much memory that tiles must take less
-HUGE_TILE = 1024
+HUGE_TILE = 640
 GATE = 0.2  # total weight from which the network's painting counts fully
 STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
 
