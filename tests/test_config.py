@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import dataclasses
 import math
 
@@ -5,12 +7,13 @@ import pytest
 
 from impasto import errors
 from impasto.checks import check_choice, check_range
-from impasto.config import StylizeConfig, field_info
+from impasto.config import StylizeConfig, check_settings, field_info, resolve_options, setting
 from impasto.errors import ImpastoError, MissingExtraError, UnknownNameError, UsageError
 
 
 def ranged_fields():
-    return [info for info in dataclasses.fields(StylizeConfig) if info.metadata["smallest"] is not None]
+    found = [info for info in dataclasses.fields(StylizeConfig) if info.metadata]
+    return [info for info in found if info.metadata["smallest"] is not None]
 
 
 @pytest.mark.parametrize("info", ranged_fields(), ids=lambda info: info.name)
@@ -40,7 +43,7 @@ def test_a_choice_takes_its_choices(name):
 
 
 def test_every_setting_has_help():
-    assert all(len(info.metadata["help"]) > 10 for info in dataclasses.fields(StylizeConfig))
+    assert all(len(info.metadata["help"]) > 10 for info in dataclasses.fields(StylizeConfig) if info.metadata)
 
 
 def test_an_unknown_setting_is_refused():
@@ -72,3 +75,43 @@ def test_the_tree_of_errors_in_the_text_is_the_one_in_the_code():
         (line,) = (line for line in errors.__doc__.splitlines() if f" {name} " in line.replace("─", " "))
         numbers = [int(word) for word in line.split() if word.isdigit()]
         assert numbers == [kind.exit_code, kind.http_status]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own:
+    steps: int = setting(10, "how many", smallest=1, largest=99)
+    rate: float = setting(0.5, "how fast", smallest=0.0, largest=1.0)
+    way: str = setting("left", "where to", choices=("left", "right"))
+    file: str | None = setting(None, "which")
+    loud: bool = setting(False, "whether")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+def test_options_are_read_from_texts_and_values():
+    assert resolve_options(_Own, {}) == _Own()
+    texts = {"steps": "20", "rate": "1", "way": "right", "file": "a.pt", "loud": "yes"}
+    assert resolve_options(_Own, texts) == _Own(20, 1.0, "right", "a.pt", True)
+    assert resolve_options(_Own, {"file": "none", "loud": "0"}) == _Own()
+    assert resolve_options(_Own, {"steps": 3}) == _Own(3)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"step": "3"}, "did you mean steps?"),
+        ({"steps": "3.5"}, "steps must be a whole number"),
+        ({"steps": "0"}, "steps must lie between 1 and 99"),
+        ({"steps": True}, "steps must be a number"),
+        ({"rate": "fast"}, "rate must be a number"),
+        ({"rate": "nan"}, "rate must lie between"),
+        ({"way": "up"}, "way must be one of left, right"),
+        ({"file": 3}, "file must be a text"),
+        ({"loud": "maybe"}, "loud must be true or false"),
+        ({"loud": 1}, "loud must be true or false"),
+    ],
+)
+def test_wrong_options_are_refused(given, words):
+    with pytest.raises(UsageError, match=words):
+        resolve_options(_Own, given)

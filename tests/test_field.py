@@ -213,3 +213,14 @@ def test_codes_of_other_engines_or_weights_are_not_blended(other):
 def test_an_unknown_way_to_blend_is_refused():
     with pytest.raises(UsageError, match="mode must be one of linear, slerp, not 'cubic'"):
         blend_codes([code()], None, mode="cubic")
+
+
+def test_a_code_keeps_its_parts_when_saved(tmp_path):
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    kept = StyleCode(np.ones(3, np.float32), "quilt", "0" * 16, "waves", {"picture": picture})
+    kept.save(tmp_path / "code.npz")
+    read = StyleCode.load(tmp_path / "code.npz")
+    assert np.array_equal(read.parts["picture"], picture) and read.parts["picture"].dtype == np.uint8
+    assert read.digest == kept.digest != StyleCode(kept.vector, "quilt", "0" * 16, "waves").digest
+    with pytest.raises(FieldError, match="more than vectors"):
+        blend_codes([kept, kept], None)

@@ -160,6 +160,7 @@ def test_a_recipe_says_everything_and_no_folder(stylizer, photo):
         "size": 48,
         "seed": 0,
         "tile": 1536,
+        "options": {},
     }
     assert [(style["name"], style["weight"]) for style in recipe["styles"]] == [("ukiyo-e", 1 / 3), ("irises", 2 / 3)]
     assert str(photo.parent) not in json.dumps(recipe)
@@ -180,7 +181,7 @@ def test_a_saved_painting_carries_its_recipe_and_how_it_was_saved(stylizer, pres
     ("change", "words"),
     [
         ({"weights": "0" * 16}, "painted with the weights 0000000000000000 of brush; installed are"),
-        ({"styles": [{"name": "x", "weight": 1}]}, "cannot be understood: 'code'"),
+        ({"styles": [{"name": "x", "weight": 1}]}, "names the style 'x' but does not hold it; its file is needed"),
         ({"styles": [{"name": "x", "weight": 1, "code": "A"}]}, "cannot be understood"),
         ({"styles": [{"name": "x", "weight": "much", "code": "AAAAAA=="}]}, "cannot be understood"),
         ({"styles": 3}, "cannot be understood"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from impasto.config import StylizeConfig
 from impasto.engines import engine_spec
 from impasto.errors import ImpastoError, OutputError, UsageError
 from impasto.field import StyleField
+from impasto.regions import RegionConfig, RegionSpec, RegionStyle, parse_region
 from impasto.stylizer import StyleRequest, Stylizer, file_stamp, fingerprint
 from impasto.weights import load_card
 
@@ -59,13 +60,18 @@ class BatchJob:
     styles: tuple[tuple[str, float], ...]
     config: StylizeConfig
     save: SaveOptions
+    regions: tuple[str, ...] = ()
+    region_config: RegionConfig = field(default_factory=RegionConfig)
 
     @property
     def settings(self) -> str:
         """Fingerprint of all that shapes the paintings: weights, settings, and the style files as they are now."""
         card = engine_spec(self.engine).card
         weights = load_card(card).identity if card else ""
-        styles = [(name, share, file_stamp(Path(name))) for name, share in self.styles]
+        styles: list[Any] = [(name, share, file_stamp(Path(name))) for name, share in self.styles]
+        if self.regions or self.region_config != RegionConfig():  # journals without regions stay valid
+            files = [file_stamp(Path(name)) for text in self.regions for name in _files_of(text)]
+            styles += [self.regions, files, asdict(self.region_config)]
         return fingerprint(self.engine, weights, styles, asdict(self.config), asdict(self.save))
 
     def target(self, source: Path) -> Path:
@@ -141,14 +147,28 @@ def run_batch(job: BatchJob, todo: Sequence[Path]) -> Iterator[Outcome]:
     stylizer = Stylizer.load(job.engine)
     codes = [stylizer.encode(name, config=job.config) for name, _ in job.styles]
     shares = [share for _, share in job.styles]
-    StyleField.mixed(codes, shares)  # raises when they make no field
+    if codes or not job.regions:
+        StyleField.mixed(codes, shares)  # raises when they make no field
     requests = [StyleRequest(code, share) for code, share in zip(codes, shares, strict=True)]
+    regions = [stylizer.encoded(RegionStyle.parse(text), job.config, job.region_config) for text in job.regions]
     _begin_journal(job.output)
-    return _painted(job, todo, stylizer, requests)
+    return _painted(job, todo, stylizer, requests, regions)
+
+
+def _files_of(text: str) -> list[str]:
+    """The files that a region's text names: masks, annotations, the style and its mask."""
+    one = RegionStyle.parse(text)
+    specs = [parse_region(part) for part in (one.region, one.style_region) if isinstance(part, str)]
+    named = [spec.file for spec in specs if isinstance(spec, RegionSpec) and spec.file is not None]
+    return named + ([one.style] if isinstance(one.style, str) else [])
 
 
 def _painted(
-    job: BatchJob, todo: Sequence[Path], stylizer: Stylizer, requests: Sequence[StyleRequest]
+    job: BatchJob,
+    todo: Sequence[Path],
+    stylizer: Stylizer,
+    requests: Sequence[StyleRequest],
+    regions: Sequence[RegionStyle],
 ) -> Iterator[Outcome]:
     settings = job.settings
     with (job.output / JOURNAL).open("a", encoding="utf-8") as journal:
@@ -157,7 +177,9 @@ def _painted(
             entry = job._entry(source, settings)  # before it is read: a later change is then seen
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                result = stylizer.stylize(source, requests, config=job.config)
+                result = stylizer.stylize(
+                    source, requests, regions=regions, region_config=job.region_config, config=job.config
+                )
                 result.save(target, depth=job.save.depth, quality=job.save.quality, strip=job.save.strip)
             except (ImpastoError, OSError, MemoryError) as error:
                 yield Outcome(source, target, str(error) or type(error).__name__)

@@ -10,7 +10,8 @@
     ├── WeightsError                          5        503   weights are missing, damaged or of another layout
     ├── MissingExtraError                     6        501   an optional part is not installed
     ├── BatchError                            7        207   some pictures of a batch failed
-    └── TrainingError                         8        500   training cannot go on
+    ├── TrainingError                         8        500   training cannot go on
+    └── CancelledError                      130        499   whoever asked for the picture took it back
 
 Each message says what was wrong, with which input, and what to do.
 """
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BatchError",
+    "CancelledError",
     "FieldError",
     "ImageError",
     "ImageLimitError",
@@ -115,3 +117,10 @@ class TrainingError(ImpastoError):
     """Training that cannot go on."""
 
     exit_code = 8
+
+
+class CancelledError(ImpastoError):
+    """Work that was called off: raised by a progress callback to stop an engine."""
+
+    exit_code = 130
+    http_status = 499

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import tomllib
 import warnings
 from collections.abc import Sequence
@@ -22,21 +23,46 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from safetensors import safe_open
+from onnxscript.optimizer import optimize
 from safetensors.torch import save_file
 
 from impasto.config import StylizeConfig
 from impasto.engines.brush import Brush
-from impasto.errors import UsageError, WeightsError
+from impasto.engines.johnson_styles import INPUTS as JOHNSON_INPUTS
+from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
+from impasto.errors import OutputError, UsageError, WeightsError
 from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
+from impasto.nets.encoders import build_lens
+from impasto.nets.johnson import JohnsonNet
 from impasto.ops.tiling import to_float
 from impasto.training.data import PictureSet
-from impasto.training.files import load_model
+from impasto.training.files import load_johnson, load_model, save_lens
+from impasto.training.recipe import toml_literal
 from impasto.weights import Card, WeightsFile
+from impasto.weights.files import read_tensors, write_tensors
 
-__all__ = ["ExportedFile", "Parity", "export_brush", "export_set", "measure_parity", "round_to_half"]
+__all__ = [
+    "ExportedFile",
+    "Parity",
+    "export_adain",
+    "export_brush",
+    "export_johnson",
+    "export_lens",
+    "export_set",
+    "measure_parity",
+    "round_to_half",
+]
 
 SHAPES = ((64, 64), (136, 200), (248, 104))
+JOHNSON_FACTS = {
+    "engine": "johnson",
+    "code_license": "Apache-2.0",
+    "input": "RGB, sRGB-encoded, [0, 1], height and width multiples of 4 and at least 16 (the engine pads and crops)",
+    "size_rules": "any size from 1 x 1; above the tile size in tiles with a halo of 56 px and shared statistics",
+    "limits": "One style. Strokes have the size at which the style was trained (--style-scale changes it); colours, "
+    "strokes and texture come across, composition does not. Pictures of medical or evidential value must not be "
+    "painted with it.",
+}
 TOLERANCE = 1e-3
 
 
@@ -72,10 +98,11 @@ def export_set(
 ) -> list[ExportedFile]:
     """Everything that is shipped, from the file that a training wrote.
 
-    Writes the ONNX graphs, the half-precision safetensors file, the presets and the card.
+    Of ``brush``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``: the
+    half-precision file and the card.
 
     Args:
-        weights: ``brush.safetensors`` of a training.
+        weights: ``brush.safetensors`` or ``lens.safetensors`` of a training.
         folder: where to; it is made when missing.
         name: of the set.
         artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
@@ -86,9 +113,14 @@ def export_set(
         UsageError: a preset names a picture that is not among the artworks.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    state, metadata = read_tensors(weights)
+    if "convolutions.relu1_1.weight" in state:
+        return export_lens(weights, folder)
+    if metadata.get("encoder"):
+        return export_adain(weights, folder)
+    if metadata.get("style"):
+        return export_johnson(weights, folder)
     model = load_model(weights)
-    with safe_open(str(weights), framework="pt") as handle:
-        metadata: dict[str, str] = handle.metadata() or {}
     written = export_brush(model, folder, name=name)
     written.append(_save_half(model, folder / f"{name}.safetensors", metadata))
     table = _make_presets(folder, name, written, artworks, presets) if artworks else []
@@ -96,8 +128,158 @@ def export_set(
     content = json.dumps({"weights": written[0].sha256[:16], "presets": table}, ensure_ascii=False)
     path.write_text(content + "\n", encoding="utf-8")
     written.append(_described(path, "presets"))
-    _write_card(folder / f"{name}.toml", name, model, metadata, written)
+    parameters = {"net": _count(model.net), "encoder": _count(model.encoder)}
+    _write_card(folder / f"{name}.toml", name, parameters, metadata, written)
     return written
+
+
+def export_lens(weights: Path, folder: Path) -> list[ExportedFile]:
+    """The encoder's file in half precision, and its card.
+
+    Raises:
+        WeightsError: the file cannot be read or holds no lens.
+    """
+    state, metadata = read_tensors(weights)
+    lens = build_lens(state, metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lens.safetensors"
+    save_lens(lens, path, {key: text for key, text in metadata.items() if key != "config"})
+    written = [_described(path, "net")]
+    _write_card(folder / "lens.toml", "lens", {"net": _count(lens)}, metadata, written)
+    return written
+
+
+def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
+    """The decoder's file in half precision, and its card.
+
+    Raises:
+        WeightsError: the file cannot be read.
+    """
+    state, metadata = read_tensors(weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "adain.safetensors"
+    write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
+    written = [_described(path, "net")]
+    count = sum(value.numel() for value in state.values())
+    _write_card(folder / "adain.toml", "adain", {"net": count}, metadata, written)
+    return written
+
+
+def export_johnson(weights: Path, folder: Path) -> list[ExportedFile]:
+    """One style's network as ``NAME.onnx`` with its card ``NAME.toml``; parity with PyTorch is checked.
+
+    Args:
+        weights: ``NAME.safetensors`` of ``impasto train johnson``.
+        folder: where to; it is made when missing.
+
+    Raises:
+        WeightsError: the file cannot be read or does not say what it is, or the graph differs from the torch network by
+            more than 1e-3.
+        OutputError: the folder cannot be written.
+    """
+    net, metadata = load_johnson(weights)
+    round_to_half(net.eval())
+    graph = _johnson_graph(net)
+    difference = _johnson_parity(net, graph)
+    if difference > TOLERANCE:
+        raise WeightsError(f"the ONNX graph differs from the torch network by {difference:.1e}")
+    try:
+        facts: dict[str, Any] = json.loads(metadata["style"])
+        name = str(facts["name"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.onnx").write_bytes(graph)
+        written = _described(folder / f"{name}.onnx", "net")
+        card = johnson_card(facts, metadata, written, parameters=_count(net), difference=difference)
+        (folder / f"{name}.toml").write_text(card, encoding="utf-8")
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"'{weights}' does not say which style it is: {error!r}") from error
+    except OSError as error:
+        raise OutputError(f"cannot write to the folder '{folder}': {error.strerror or error}") from error
+    return [written]
+
+
+def _johnson_graph(net: JohnsonNet) -> bytes:
+    generator = torch.Generator().manual_seed(0)
+    inputs = (torch.rand(1, 3, 64, 96, generator=generator), torch.zeros(1, 2, net.channels), torch.tensor(0.0))
+    dynamic = {name: {2: "height", 3: "width"} for name in ("picture", "painted")}
+    content = _export(net, inputs, JOHNSON_INPUTS, ("painted", "measured"), dynamic, slim=True)
+    graph = onnx.load_from_string(content)
+    helper.set_model_props(graph, {"impasto": JOHNSON_MARK})
+    marked: bytes = graph.SerializeToString()
+    return marked
+
+
+def _slim(graph: Any) -> None:
+    """Fold and share constants, number the inner values: a tenth of a small network's file is bookkeeping."""
+    log = logging.getLogger("onnxscript")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it tells of every node that it leaves alone
+    try:
+        graph.CopyFrom(optimize(graph))
+    finally:
+        log.setLevel(level)
+    names: dict[str, str] = {}
+    keep = {value.name for values in (graph.graph.input, graph.graph.output) for value in values}
+    shared: dict[bytes, str] = {}
+    for tensor in list(graph.graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        key = f"{values.dtype} {values.shape} ".encode() + values.tobytes()
+        if key in shared:
+            names[tensor.name] = shared[key]
+            graph.graph.initializer.remove(tensor)
+        else:
+            shared[key] = names[tensor.name] = f"c{len(shared)}"
+
+    def short(name: str) -> str:
+        return name if not name or name in keep else names.setdefault(name, f"v{len(names)}")
+
+    for tensor in graph.graph.initializer:
+        tensor.name = short(tensor.name)
+    for node in graph.graph.node:
+        node.name, node.doc_string = "", ""
+        for values in (node.input, node.output):
+            values[:] = [short(value) for value in values]
+    del graph.graph.value_info[:]
+
+
+def _johnson_parity(net: JohnsonNet, graph: bytes) -> float:
+    """Largest difference to PyTorch on ``[0, 1]``, over three shapes, with statistics measured and given."""
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(1)
+    largest = 0.0
+    for height, width in SHAPES:
+        picture = torch.rand(1, 3, height, width, generator=generator)
+        statistics = torch.zeros(1, 2, net.channels)
+        for given in (0.0, 1.0):  # first measured on this picture, then used for the next
+            inputs = (picture, statistics, torch.tensor(given))
+            with torch.no_grad():
+                wanted, statistics = net(*inputs)
+            feed = dict(zip(JOHNSON_INPUTS, (tensor.numpy() for tensor in inputs), strict=True))
+            found = session.run(["painted"], feed)[0]
+            largest = max(largest, float(np.abs(np.clip(found, 0, 1) - wanted.clamp(0, 1).numpy()).max()))
+            picture = picture.flip(3) * 0.8
+    return largest
+
+
+def johnson_card(
+    facts: dict[str, Any], metadata: dict[str, str], file: ExportedFile, *, parameters: int, difference: float
+) -> str:
+    """The card of one style: what its training noted, and what follows from the file."""
+    curve = facts.pop("curve", {})
+    lines = [f"{key} = {toml_literal(value)}" for key, value in {**JOHNSON_FACTS, **facts}.items()]
+    lines += [f'tolerance = "ONNX Runtime equals PyTorch within 1e-3 (max, on [0, 1]); measured {difference:.0e}"']
+    quotes = "'" * 3
+    lines += [f"steps = {metadata['step']}", f"recipe = {quotes}", metadata["recipe"].rstrip(), quotes]
+    lines += ["", "[parameters]", f"net = {parameters}"]
+    if curve:
+        lines += ["", "[curve]", *(f"{key} = {toml_literal(values)}" for key, values in curve.items())]
+    lines += ["", "[[files]]", f'name = "{file.name}"', f'kind = "{file.kind}"']
+    lines += [f"bytes = {file.bytes}", f'sha256 = "{file.sha256}"']
+    return "\n".join(lines) + "\n"
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _save_half(model: BrushModel, path: Path, metadata: dict[str, str]) -> ExportedFile:
@@ -139,15 +321,11 @@ def _make_presets(
 
 
 def _write_card(
-    path: Path, name: str, model: BrushModel, metadata: dict[str, str], written: Sequence[ExportedFile]
+    path: Path, name: str, parameters: dict[str, int], metadata: dict[str, str], written: Sequence[ExportedFile]
 ) -> None:
     """The card: facts that a person wrote (``recipes/NAME-card.toml``), then what follows from the files."""
     facts = resources.files("impasto.training").joinpath(f"recipes/{name}-card.toml").read_text(encoding="utf-8")
     head, _, tail = facts.partition("\n[")  # top-level keys come before the first table
-    parameters = {
-        "net": sum(p.numel() for p in model.net.parameters()),
-        "encoder": sum(p.numel() for p in model.encoder.parameters()),
-    }
     lines = [head.rstrip(), f"steps = {metadata.get('step', '0')}"]
     if "recipe" in metadata:
         quotes = "'" * 3
@@ -266,6 +444,8 @@ def _export(
     input_names: tuple[str, ...],
     output_names: tuple[str, ...],
     dynamic: dict[str, dict[int, str]],
+    *,
+    slim: bool = False,
 ) -> bytes:
     buffer = io.BytesIO()
     # The tracing exporter keeps broadcasting symbolic: weights may be maps or 1x1, which torch.export would fix.
@@ -276,6 +456,8 @@ def _export(
             input_names=list(input_names), output_names=list(output_names), dynamic_axes=dynamic,
         )  # fmt: skip
     graph = onnx.load_from_string(buffer.getvalue())
+    if slim:
+        _slim(graph)
     _store_half(graph)
     onnx.checker.check_model(graph)
     content: bytes = graph.SerializeToString()

@@ -11,13 +11,16 @@ left to 1 is the content's own code. So
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from impasto.checks import check_choice
 from impasto.config import MIX_MODES
@@ -34,10 +37,11 @@ class StyleCode:
     """What an engine keeps of a style picture.
 
     Attributes:
-        vector: ``[D]`` float32.
+        vector: ``[D]`` float32. All there is for engines driven by a vector; a short description for others.
         engine: the engine that made it; no other understands it.
         weights: first 16 digits of the SHA-256 of the weights that made it.
         name: for people: a preset's name or the file's.
+        parts: what an engine keeps besides, by name: a picture, statistics, tokens.
 
     Raises:
         FieldError: a vector of another shape, or with NaN or infinity in it.
@@ -47,6 +51,7 @@ class StyleCode:
     engine: str
     weights: str
     name: str = "style"
+    parts: Mapping[str, NDArray[Any]] = dataclass_field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if np.ndim(self.vector) != 1 or np.size(self.vector) == 0:
@@ -54,15 +59,27 @@ class StyleCode:
         if not np.isfinite(self.vector).all():
             raise FieldError(f"the code of '{self.name}' holds NaN or infinity")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of vector and parts: tells whether two codes are the same."""
+        known = hashlib.sha256(np.ascontiguousarray(self.vector, "<f4").tobytes())
+        for name in sorted(self.parts):
+            part = np.ascontiguousarray(self.parts[name])
+            known.update(f"{name} {part.dtype.str} {part.shape}".encode())
+            known.update(part.tobytes())
+        return known.hexdigest()
+
     def save(self, path: str | Path) -> None:
-        """Write the code as ``.npz`` (a kilobyte or so).
+        """Write the code as ``.npz`` (a kilobyte or so, and its parts).
 
         Raises:
             OutputError: the file cannot be written.
         """
         try:
             with Path(path).open("wb") as handle:
-                np.savez(handle, vector=self.vector, about=np.array([self.engine, self.weights, self.name]))
+                about = np.array([self.engine, self.weights, self.name])
+                parts: dict[str, Any] = {f"part.{name}": part for name, part in self.parts.items()}
+                np.savez(handle, vector=self.vector, about=about, **parts)
         except OSError as error:
             raise OutputError(f"cannot write the style code '{path}': {error.strerror}") from error
 
@@ -76,7 +93,8 @@ class StyleCode:
         try:
             with Path(path).open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
                 engine, weights, name = (str(item) for item in stored["about"])
-                return cls(np.asarray(stored["vector"], np.float32), engine, weights, name)
+                parts = {key.removeprefix("part."): stored[key] for key in stored.files if key.startswith("part.")}
+                return cls(np.asarray(stored["vector"], np.float32), engine, weights, name, parts)
         except OSError as error:
             raise FieldError(f"the style code '{path}' cannot be read: {error.strerror or error}") from error
         except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
@@ -218,13 +236,15 @@ def blend_codes(codes: Sequence[StyleCode], shares: Iterable[float] | None, *, m
     """One code between several: the weighted mean, or a chain of :func:`slerp` steps.
 
     Raises:
-        FieldError: codes of different engines or weights, or shares that make no mean.
+        FieldError: codes of different engines or weights, codes with parts, or shares that make no mean.
         UsageError: ``mode`` is neither ``linear`` nor ``slerp``.
     """
     check_choice("mode", mode, MIX_MODES)
     weights = _normalised(codes, shares)
     if len({(code.engine, code.weights) for code in codes}) > 1:
         raise FieldError("styles of different engines or weights cannot be blended")
+    if any(code.parts for code in codes):
+        raise FieldError(f"codes of {codes[0].engine} are more than vectors: mix them by weights instead")
     vector, used = codes[0].vector, weights[0]
     for code, weight in zip(codes[1:], weights[1:], strict=True):
         used += weight

@@ -19,8 +19,10 @@ def test_engines_are_listed(impasto):
 
 
 def test_an_engine_shows_its_card(impasto, refused):
-    facts = json.loads(impasto("engines", "brush").out)
-    assert facts == load_card("brush").facts
+    said = json.loads(impasto("engines", "brush", "--json").out)
+    assert said["card"] == load_card("brush").facts
+    assert said["engine"]["name"] == "brush"
+    assert "any style in one feed-forward pass" in impasto("engines", "brush").out
     refused("engines", "brsh", code=2, words="did you mean brush?")
 
 

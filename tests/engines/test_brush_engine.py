@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from impasto.config import StylizeConfig
-from impasto.engines import brush
+from impasto.engines import brush, tiles
 from impasto.engines.brush import Brush
 from impasto.errors import WeightsError
 from impasto.field import StyleField, StyleLayer
@@ -93,7 +93,7 @@ def test_two_regions_are_each_their_own_style_away_from_the_border(engine, photo
 
 def test_a_large_picture_is_measured_on_a_small_copy():
     content = np.random.default_rng(0).integers(0, 255, (1201, 2003, 3), np.uint8)
-    small = brush._shrink(content, 768 * 768)
+    small = tiles.shrink(content, 768 * 768)
     height, width = small.shape[:2]
     assert height * width <= 1.01 * 768 * 768
     assert width / height == pytest.approx(2003 / 1201, rel=0.01)

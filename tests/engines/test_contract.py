@@ -3,21 +3,51 @@
 import hashlib
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from impasto.config import COLOR_MODES, StylizeConfig
-from impasto.engines import ENGINES, Engine, engine_spec, load_engine
-from impasto.errors import FieldError, MissingExtraError, UnknownNameError
+from impasto.engines import ENGINES, Engine, engine_options, engine_spec, load_engine, options_type
+from impasto.errors import FieldError, MissingExtraError, UnknownNameError, UsageError
 from impasto.field import StyleCode, StyleField, StyleLayer
 from impasto.image.color import luminance
 from impasto.ops.tiling import quantised, to_float
 from impasto.weights import load_card, read_weights, weights_folder
 
 PLAIN = StylizeConfig()
+CHEAP = {  # settings with which slow engines paint a small picture in a moment
+    "gatys": {"iterations": 4, "smallest": 64},
+    "quilt": {"iterations": 1},
+}
+
+
+class Cheap:
+    """An engine with its cheap settings put into every configuration."""
+
+    def __init__(self, engine):
+        self.engine = engine
+        self.name = engine.name
+        self.identity = engine.identity
+        self.presets = engine.presets
+
+    def _config(self, config):
+        return replace(config, options=CHEAP.get(self.name, {}) | dict(config.options))
+
+    def encode(self, style, *, name, config):
+        return self.engine.encode(style, name=name, config=self._config(config))
+
+    def estimate(self, size, field, config):
+        return self.engine.estimate(size, field, self._config(config))
+
+    def render(self, content, field, config, on_progress=None):
+        return self.engine.render(content, field, self._config(config), on_progress)
+
+
+class Stopped(Exception):  # noqa: N818
+    pass
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -28,14 +58,38 @@ def spec(request):
 @pytest.fixture(scope="module")
 def engine(spec):
     try:
-        return load_engine(spec.name)
+        return Cheap(load_engine(spec.name))
     except MissingExtraError as error:
         pytest.skip(str(error))
 
 
+@pytest.fixture
+def fast(spec):
+    """Finer properties, which a few iterations of a slow engine do not show; its own tests have them."""
+    if spec.capabilities.slow:
+        pytest.skip("it is slow")
+
+
+@pytest.fixture
+def vectors(codes):
+    """Codes that are vectors and nothing else."""
+    if codes[0].parts:
+        pytest.skip("its codes are more than vectors")
+
+
+@pytest.fixture
+def pictures(spec):
+    """Engines that take any picture as a style."""
+    if not spec.capabilities.pictures:
+        pytest.skip("its styles are trained")
+
+
 @pytest.fixture(scope="module")
-def codes(engine, artworks):
-    """Codes of two different pictures."""
+def codes(engine, spec, artworks):
+    """Codes of two different pictures, or two of the styles that come with the engine."""
+    if not spec.capabilities.pictures:
+        first, second = list(engine.presets().values())[:2]
+        return replace(first, name="stars"), replace(second, name="crockery")
     first, second = (to_float(artwork) for artwork in artworks)
     return (
         engine.encode(first, name="stars", config=PLAIN),
@@ -114,18 +168,21 @@ def test_a_code_names_its_maker_and_survives_a_file_exactly(engine, codes, tmp_p
     assert np.array_equal(StyleCode.load(tmp_path / "code.npz").vector, code.vector)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_encoding_is_repeatable_and_tells_pictures_apart(engine, codes, artworks):
     again = engine.encode(to_float(artworks[0]), name="again", config=PLAIN)
     assert np.array_equal(again.vector, codes[0].vector)
     assert not np.allclose(codes[0].vector, codes[1].vector, atol=0.05)
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (60, 1), (17, 23)])
 def test_a_style_picture_may_have_any_size(engine, artworks, size):
     small = np.asarray(Image.fromarray(artworks[1]).resize(size[::-1]))
     assert np.isfinite(engine.encode(to_float(small), name="small", config=PLAIN).vector).all()
 
 
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_the_style_scale_changes_the_painting_and_not_its_size(engine, codes, photograph, whole, scale):
     painted = engine.render(photograph, StyleField.constant(codes[0]), StylizeConfig(style_scale=scale))
@@ -181,6 +238,7 @@ def test_it_paints_the_same_twice(engine, codes, photograph, whole):
     assert np.array_equal(engine.render(photograph, StyleField.constant(codes[0]), PLAIN), whole)
 
 
+@pytest.mark.usefixtures("fast")
 def test_16_bits_give_what_8_bits_give(engine, codes, photograph, whole):
     deep = engine.render(photograph.astype(np.uint16) * 257, StyleField.constant(codes[0]), PLAIN)
     assert np.abs(to_float(deep) - to_float(whole)).max() < 1 / 255
@@ -214,6 +272,7 @@ def test_what_a_mask_leaves_out_is_untouched_bit_for_bit(engine, codes, photogra
     assert not np.array_equal(painted[mask == 1], content[mask == 1])
 
 
+@pytest.mark.usefixtures("fast")
 def test_the_painting_moves_away_from_the_photograph_with_the_strength(engine, codes, photograph):
     for code in codes:
         distances = [
@@ -228,11 +287,13 @@ def test_the_painting_moves_away_from_the_photograph_with_the_strength(engine, c
 # --- several styles --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("fast")
 def test_a_style_of_weight_0_has_no_say(engine, codes, photograph, whole):
     painted = engine.render(photograph, StyleField.mixed(codes, [1, 0]), PLAIN)
     assert largest(painted, whole) <= 1
 
 
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("mode", ["linear", "slerp"])
 def test_a_mix_lies_between_its_styles(engine, codes, photograph, whole, mode):
     config = StylizeConfig(mix_mode=mode)
@@ -244,6 +305,7 @@ def test_a_mix_lies_between_its_styles(engine, codes, photograph, whole, mode):
     assert back == sorted(back, reverse=True)
 
 
+@pytest.mark.usefixtures("vectors")
 def test_mixing_along_the_sphere_is_another_mix(engine, codes, photograph):
     field = StyleField.mixed(codes)
     straight, round_ = (
@@ -256,6 +318,7 @@ def test_mixing_along_the_sphere_is_another_mix(engine, codes, photograph):
     assert largest(masked, round_) <= 1  # with a mask too
 
 
+@pytest.mark.usefixtures("fast")
 def test_a_map_of_one_value_is_that_weight(engine, codes, photograph):
     weights = np.full(photograph.shape[:2], 0.5, np.float32)
     by_number = engine.render(photograph, StyleField.mixed(codes), PLAIN)
@@ -265,6 +328,7 @@ def test_a_map_of_one_value_is_that_weight(engine, codes, photograph):
     assert largest(engine.render(photograph, one_of_each, PLAIN), by_number) <= 1
 
 
+@pytest.mark.usefixtures("fast")
 def test_a_number_and_a_hard_mask_fit_together_on_a_large_picture(engine, codes, photograph):
     """The maps are also seen reduced, where a filter may lift their sum above 1."""
     content = np.tile(photograph, (9, 9, 1))
@@ -278,6 +342,7 @@ def test_a_number_and_a_hard_mask_fit_together_on_a_large_picture(engine, codes,
 # --- colours ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("fast")
 def test_luminance_keeps_the_photographs_chroma(engine, codes, photograph, whole):
     content = quantised(to_float(photograph), np.float32)
     painted = engine.render(content, StyleField.constant(codes[0]), StylizeConfig(preserve_color="luminance"))
@@ -288,6 +353,7 @@ def test_luminance_keeps_the_photographs_chroma(engine, codes, photograph, whole
     assert np.abs(chroma[2] - chroma[0])[inside].max() > 0.05  # which plain painting does not
 
 
+@pytest.mark.usefixtures("fast")
 def test_statistics_move_the_colours_to_the_photographs(engine, codes, photograph, whole):
     painted = engine.render(photograph, StyleField.constant(codes[0]), StylizeConfig(preserve_color="statistics"))
     wanted, plain, moved = (to_float(picture).reshape(-1, 3) for picture in (photograph, whole, painted))
@@ -309,7 +375,9 @@ def test_tiles_equal_the_whole(engine, spec, codes, photograph, mode):
     field = StyleField((StyleLayer(codes[0], down), StyleLayer(codes[1], np.float32(0.9) * (1 - down))))
     whole = engine.render(content, field, StylizeConfig(preserve_color=mode))
     told = []
-    tiled = engine.render(content, field, StylizeConfig(preserve_color=mode, tile=256), told.append)
+    tiled = engine.render(
+        content, field, StylizeConfig(preserve_color=mode, tile=256), lambda now: told.append(now.done)
+    )
     assert largest(tiled, whole) <= 2
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1 and len(told) > 2
 
@@ -318,13 +386,67 @@ def test_tiles_equal_the_whole(engine, spec, codes, photograph, mode):
 def test_progress_goes_forward_with_any_size_of_strokes(engine, codes, photograph, scale):
     content = np.tile(photograph, (4, 4, 1))
     told = []
-    engine.render(content, StyleField.constant(codes[0]), StylizeConfig(style_scale=scale, tile=256), told.append)
+    engine.render(
+        content,
+        StyleField.constant(codes[0]),
+        StylizeConfig(style_scale=scale, tile=256),
+        lambda now: told.append(now.done),
+    )
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1
 
 
+@pytest.mark.usefixtures("fast")
 @pytest.mark.parametrize("scale", [0.25, 4.0])
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (41, 2)])
 def test_strokes_of_any_size_paint_small_pictures(engine, codes, photograph, size, scale):
     content = photograph[: size[0], : size[1]]
     painted = engine.render(content, StyleField.constant(codes[0]), StylizeConfig(style_scale=scale))
     assert painted.shape == (*size, 3)
+
+
+# --- what it says before and on the way ------------------------------------------------------------------------------
+
+
+def test_time_and_memory_are_told_before_and_grow_with_the_picture(engine, codes):
+    field = StyleField.constant(codes[0])
+    small, large = (engine.estimate(size, field, PLAIN) for size in ((256, 256), (2048, 2048)))
+    assert 0 < small.seconds < large.seconds
+    assert 10e6 < small.memory < large.memory < 40e9
+
+
+def test_a_callback_that_raises_stops_it(engine, codes, photograph):
+    def stop(progress):
+        raise Stopped
+
+    content = np.tile(photograph, (4, 4, 1))
+    with pytest.raises(Stopped):
+        engine.render(content, StyleField.constant(codes[0]), StylizeConfig(tile=256), stop)
+
+
+def test_slow_engines_show_the_picture_on_the_way(engine, spec, codes, photograph):
+    if not spec.capabilities.slow:
+        pytest.skip("it is done at once")
+    seen = []
+
+    def look(progress):
+        if progress.preview is not None:
+            seen.append(progress.preview())
+
+    engine.render(photograph, StyleField.constant(codes[0]), PLAIN, look)
+    assert seen
+    for preview in seen:
+        assert preview.ndim == 3 and preview.shape[2] == 3 and preview.dtype == np.float32
+        assert preview.min() >= 0 and preview.max() <= 1
+
+
+def test_its_own_settings_are_listed_and_checked(engine, spec):
+    kind = options_type(spec.name)
+    if kind is None:
+        with pytest.raises(UsageError, match="no options of its own"):
+            engine_options(spec.name, {"speed": 1})
+        return
+    assert engine_options(spec.name, {}) == kind()
+    for info in fields(kind):
+        assert len(info.metadata["help"]) > 10, info.name
+    with pytest.raises(UnknownNameError, match="no option of this engine"):
+        engine_options(spec.name, {"no_such_option": 1})

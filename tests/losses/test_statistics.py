@@ -4,7 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impasto.losses.statistics import feature_statistics, gram_loss, gram_matrix, moment_loss, style_distance
+from impasto.losses.statistics import (
+    feature_statistics,
+    gatys_gram_loss,
+    gram_loss,
+    gram_matrix,
+    moment_loss,
+    style_distance,
+)
 
 
 def maps(seed, *, batch=2, channels=5, height=7, width=6, dtype=torch.float32):
@@ -73,3 +80,24 @@ def test_gram_weight_zero_leaves_the_moments():
     here, there = feature_statistics(maps(5)), feature_statistics(maps(6) * 2 + 1)
     energy = here.deviation.square().mean(1) + 0.1
     assert torch.allclose(style_distance(there, here, gram_weight=0.0), moment_loss(there, here) / energy)
+
+
+def test_the_papers_weighting_is_exact():
+    """E = 1 / (4 N^2 M^2) sum (G - A)^2 with matrices that are not divided by anything (Gatys et al. 2016, eq. 4)."""
+    features, style = maps(7, dtype=torch.float64), maps(8, dtype=torch.float64)
+    found = gatys_gram_loss(gram_matrix(features), gram_matrix(style))
+    for sample in range(2):
+        mine, theirs = features[sample].flatten(1).numpy(), style[sample].flatten(1).numpy()
+        channels, positions = mine.shape
+        wanted = np.square(mine @ mine.T - theirs @ theirs.T).sum() / (4 * channels**2 * positions**2)
+        assert float(found[sample]) == pytest.approx(wanted)
+
+
+def test_the_gradient_of_guided_statistics_is_that_of_finite_differences():
+    wanted = feature_statistics(maps(9, batch=1, dtype=torch.float64))
+    weight = torch.rand(1, 1, 7, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def distance(features):
+        return style_distance(feature_statistics(features, weight=weight), wanted)
+
+    assert torch.autograd.gradcheck(distance, (maps(10, batch=1, dtype=torch.float64).requires_grad_(),))

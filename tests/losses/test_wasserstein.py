@@ -55,3 +55,23 @@ def test_autocast_does_not_lower_the_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = sliced_wasserstein(found, wanted, directions)
     assert torch.equal(low, sliced_wasserstein(found, wanted, directions))
+
+
+def test_weights_are_as_good_as_repeated_samples():
+    """A place of weight 2 counts like two places of weight 1."""
+    generator = torch.Generator().manual_seed(1)
+    features = torch.rand(1, 3, 1, 6, generator=generator, dtype=torch.float64)
+    weight = torch.tensor([1.0, 2.0, 1.0, 0.0, 2.0, 2.0], dtype=torch.float64).reshape(1, 1, 1, 6)
+    repeated = torch.repeat_interleave(features, weight.long().flatten(), dim=3)
+    target = torch.full((1, 3, 1, 1), 0.3, dtype=torch.float64)  # one quantile: no interpolation between others
+    directions = _directions().double()
+    found = sliced_wasserstein(features, target, directions, weight)
+    assert float(found) == pytest.approx(float(sliced_wasserstein(repeated, target.expand(1, 3, 1, 8), directions)))
+
+
+def test_the_weighted_gradient_is_that_of_finite_differences():
+    generator = torch.Generator().manual_seed(2)
+    features = torch.rand(1, 3, 3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    weight = torch.rand(1, 1, 3, 4, generator=generator, dtype=torch.float64)
+    target, directions = torch.rand(1, 3, 5, 5, generator=generator, dtype=torch.float64), _directions(4).double()
+    assert torch.autograd.gradcheck(lambda one: sliced_wasserstein(one, target, directions, weight), (features,))

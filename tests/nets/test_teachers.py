@@ -9,7 +9,7 @@ def random_state(name):
     """Weights as they lie in the teacher's file."""
     torch.manual_seed(0)
     teacher = TEACHERS[name]()
-    return {teacher.file_key(key): value.clone() for key, value in teacher.state_dict().items()}
+    return {teacher.stored_key(key): value.clone() for key, value in teacher.state_dict().items()}
 
 
 @pytest.fixture(scope="module", params=sorted(TEACHERS))
@@ -69,3 +69,23 @@ def test_missing_and_misshapen_tensors_are_named():
     state["features.0.weight"] = torch.zeros(64, 3, 3, 3)  # as in squeezenet1_1
     with pytest.raises(WeightsError, match=r"squeezenet1_0.*features\.5\.expand3x3\.bias.*features\.0\.weight"):
         build_teacher(state)
+
+
+def test_origins_are_the_centres_of_the_first_positions(built):
+    """Where the gradient of a layer's positions lies in the picture: at the origin, then one stride further each."""
+    name, teacher = built
+    torch.manual_seed(1)
+    side = 160
+    for layer, (stride, channels) in teacher.spec.layers.items():
+        if name.startswith("vgg") and layer.startswith(("relu5", "relu4_4")):
+            continue  # their receptive field is larger than the picture
+        picture = torch.rand(1, 3, side, side, requires_grad=True)
+        features = teacher(picture, (layer,))[layer]
+        index = features.shape[2] // 2
+        weights = torch.rand(channels)[None, :, None, None]
+        (features[:, :, index : index + 1, index : index + 1] * weights).sum().backward()
+        seen = picture.grad.abs().sum((0, 1))
+        rows, columns = (torch.nonzero(seen.sum(axis)).flatten() for axis in (1, 0))
+        expected = teacher.spec.origin(layer) + stride * index
+        for found in (rows, columns):  # the middle of what it sees; max pools may hide a pixel or two at its ends
+            assert (int(found[0]) + int(found[-1])) / 2 == pytest.approx(expected, abs=1.5 + 0.12 * stride), layer

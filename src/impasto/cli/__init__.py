@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from impasto.cli import batch, export, lists, replay, stylize, train
+from impasto.cli import batch, evaluate, export, lists, replay, segment, serve, study, stylize, texture, train
 from impasto.errors import ImpastoError
 
 __all__ = ["app", "main"]
@@ -25,7 +25,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 unexpected, 2 usage, 3 unreadable picture, 4 unwritable output, 5 weights, "
     "6 missing extra, 7 some pictures of a batch failed, 8 training, 130 interrupted.",
 )
-for module in (stylize, batch, replay, lists, train, export):
+for module in (stylize, batch, replay, lists, segment, train, export, serve, texture, study, evaluate):
     module.register(app)
 
 

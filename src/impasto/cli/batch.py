@@ -8,9 +8,19 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli.options import parse_shares, say, setting_option
+from impasto.cli.options import (
+    engine_setting_option,
+    parse_settings,
+    parse_shares,
+    region_list_option,
+    region_option,
+    say,
+    setting_option,
+)
 from impasto.config import StylizeConfig
-from impasto.errors import BatchError
+from impasto.errors import BatchError, UsageError
+from impasto.regions.settings import RegionConfig
+from impasto.regions.specs import RegionStyle
 
 __all__ = ["register"]
 
@@ -23,10 +33,19 @@ def register(app: typer.Typer) -> None:
 def _batch(
     folder: Annotated[Path, typer.Argument(help="Folder of photographs, searched recursively.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the paintings.", show_default=False)],
-    style: Annotated[list[str], typer.Option("--style", "-s", help="A preset's name, a picture, or a saved code.")],
+    style: Annotated[
+        list[str] | None, typer.Option("--style", "-s", help="A preset's name, a picture, or a saved code.")
+    ] = None,
     mix: Annotated[
         str | None, typer.Option(help="Weights of several styles, like 0.7,0.3.", show_default=False)
     ] = None,
+    region: Annotated[list[str] | None, region_list_option()] = None,
+    feather: Annotated[float, region_option("feather")] = RegionConfig.feather,
+    feather_mode: Annotated[str, region_option("feather_mode")] = RegionConfig.feather_mode,
+    segments: Annotated[int, region_option("segments")] = RegionConfig.segments,
+    protect: Annotated[str, region_option("protect")] = RegionConfig.protect,
+    protect_strength: Annotated[float, region_option("protect_strength")] = RegionConfig.protect_strength,
+    sam: Annotated[str | None, region_option("sam")] = RegionConfig.sam,
     engine: Annotated[str, typer.Option(help="Method; see 'impasto engines'.")] = "brush",
     strength: Annotated[float, setting_option("strength")] = StylizeConfig.strength,
     style_scale: Annotated[float, setting_option("style_scale")] = StylizeConfig.style_scale,
@@ -35,6 +54,7 @@ def _batch(
     size: Annotated[int | None, setting_option("size")] = StylizeConfig.size,
     seed: Annotated[int, setting_option("seed")] = StylizeConfig.seed,
     tile: Annotated[int, setting_option("tile")] = StylizeConfig.tile,
+    settings: Annotated[list[str] | None, engine_setting_option()] = None,
     suffix: Annotated[
         str | None, typer.Option(help="Format of the paintings, like .png; by default each photograph's own.")
     ] = None,
@@ -53,8 +73,15 @@ def _batch(
         size=size,
         seed=seed,
         tile=tile,
+        options=parse_settings(settings),
     )
-    shares = parse_shares(mix, len(style))
+    styles, regions = style or [], tuple(region or ())
+    if not styles and not regions:
+        raise UsageError("name a --style for the photographs, or a --region with its style")
+    for text in regions:
+        RegionStyle.parse(text)  # before anything is loaded
+    region_config = RegionConfig(feather, feather_mode, segments, protect, protect_strength, sam)
+    shares = parse_shares(mix, len(styles))
 
     from rich.console import Console
     from rich.progress import track
@@ -62,7 +89,8 @@ def _batch(
     from impasto.batch import BatchJob, SaveOptions, run_batch
 
     save = SaveOptions(suffix, depth, quality, strip)
-    job = BatchJob(folder, output, engine, tuple(zip(style, shares, strict=True)), config, save)
+    named = tuple(zip(styles, shares, strict=True))
+    job = BatchJob(folder, output, engine, named, config, save, regions, region_config)
     console = Console(stderr=True)
     todo, done_before = job.plan(again=again)
     steps = run_batch(job, todo)

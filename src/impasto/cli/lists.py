@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,13 +27,11 @@ def _engines(
     name: Annotated[str | None, typer.Argument(help="Show this engine's card.", show_default=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the engines, or show the card of one."""
-    from impasto.engines import ENGINES, engine_spec
-    from impasto.weights import load_card
+    """List the engines, or show the settings and the card of one."""
+    from impasto.engines import ENGINES
 
     if name is not None:
-        facts = load_card(engine_spec(name).card).facts
-        typer.echo(json.dumps(facts, indent=None if as_json else 2, ensure_ascii=False, default=str))
+        _engine(name, as_json)
         return
     if as_json:
         typer.echo(json.dumps([asdict(spec) for spec in ENGINES.values()]))
@@ -48,6 +47,49 @@ def _engines(
     Console().print(table)
 
 
+def _engine(name: str, as_json: bool) -> None:
+    """Settings and card of one engine."""
+    from impasto.engines import engine_spec, options_type
+    from impasto.weights import load_card
+
+    spec, kind = engine_spec(name), options_type(name)
+    card = load_card(spec.card).facts if spec.card else None
+    options = [] if kind is None else describe_settings(kind)
+    if as_json:
+        said = {"engine": asdict(spec), "options": options, "card": card}
+        typer.echo(json.dumps(said, ensure_ascii=False, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{spec.name}: {spec.summary}", highlight=False)
+    if options:
+        listing = Table("--set", "default", "values", "what it does", box=None)
+        for row in options:
+            listing.add_row(row["name"], str(row["default"]), row["values"], row["help"])
+        console.print(listing)
+    if card is not None:
+        typer.echo(json.dumps(card, indent=2, ensure_ascii=False, default=str))
+
+
+def describe_settings(kind: type) -> list[dict[str, Any]]:
+    """Name, default, allowed values and help of each setting of a dataclass."""
+    rows = []
+    for info in dataclasses.fields(kind):
+        meta = info.metadata
+        if not meta:
+            continue
+        if meta["choices"]:
+            values = ", ".join(meta["choices"])
+        elif meta["smallest"] is not None:
+            values = f"{meta['smallest']:g} to {meta['largest']:g} {meta['unit']}".strip()
+        else:
+            values = str(info.type).removesuffix(" | None")
+        rows.append({"name": info.name, "default": info.default, "values": values, "help": meta["help"]})
+    return rows
+
+
 def _presets(
     engine: Annotated[str, typer.Option(help="Engine whose presets are meant.")] = "brush",
     sheet: Annotated[
@@ -60,12 +102,12 @@ def _presets(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List the style presets; with --sheet and --photo, paint them all on one sheet."""
-    from impasto.engines.brush import Brush
+    from impasto.engines.base import PresetTable
     from impasto.errors import UsageError
     from impasto.stylizer import Stylizer
 
     stylizer = Stylizer.load(engine)
-    if not isinstance(stylizer.engine, Brush):
+    if not isinstance(stylizer.engine, PresetTable):
         raise UsageError(f"the engine '{engine}' has no presets")
     table = stylizer.engine.preset_table()
     if sheet is not None:

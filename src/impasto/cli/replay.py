@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,10 +12,11 @@ import typer
 from impasto.cli.options import say
 from impasto.cli.stylize import check_output
 from impasto.config import StylizeConfig
+from impasto.regions.specs import parse_region
 
 if TYPE_CHECKING:
-    from impasto.field import StyleField
-    from impasto.stylizer import Stylizer
+    from impasto.field import StyleCode, StyleField
+    from impasto.stylizer import Stylization, Stylizer
 
 __all__ = ["register"]
 
@@ -33,6 +35,10 @@ def _replay(
         typer.Option(help="The photograph; by default the recipe's file name, beside the picture.", show_default=False),
     ] = None,
     mask: Annotated[Path | None, typer.Option(help="The mask, likewise.", show_default=False)] = None,
+    style: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of a style that the recipe only names, likewise; repeat in the recipe's order."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write.", show_default=False)] = None,
     show: Annotated[bool, typer.Option("--show", help="Only print the recipe.")] = False,
     anyway: Annotated[
@@ -53,8 +59,12 @@ def _replay(
     target = output or picture.with_name(f"{picture.stem}.replay{picture.suffix}")
     check_output(source, target)
     stylizer = Stylizer.load(recipe["engine"])
-    field = _field_of(recipe, stylizer, picture, anyway)
-    result = stylizer.render(source, field, _settings_of(recipe, picture), mask=mask)
+    settings = _settings_of(recipe, picture)
+    styles = _Styles(stylizer, picture, settings, style or [])
+    if "regions" in recipe:
+        result = _replayed_regions(recipe, source, styles, mask, anyway)
+    else:
+        result = stylizer.render(source, _field_of(recipe, styles, anyway), settings, mask=mask)
     saved = recipe["saved"] if target.suffix.lower() == picture.suffix.lower() else {}
     result.save(target, depth=saved.get("depth", 8), quality=saved.get("quality", 95))
     say(target)
@@ -91,26 +101,77 @@ def _settings_of(recipe: dict[str, Any], picture: Path) -> StylizeConfig:
         ) from error
 
 
-def _field_of(recipe: dict[str, Any], stylizer: Stylizer, picture: Path, anyway: bool) -> StyleField:
+@dataclass
+class _Styles:
+    """Finds and encodes the styles that a recipe names: presets, files given, files beside the picture."""
+
+    stylizer: Stylizer
+    picture: Path
+    config: StylizeConfig
+    given: list[Path]
+
+    def __call__(self, name: str) -> StyleCode:
+        if name in self.stylizer.engine.presets():
+            return self.stylizer.encode(name)
+        picture, _, part = name.rpartition("@")
+        if picture and not (self.picture.parent / name).is_file():  # the style of a part of a picture
+            spec = parse_region(part)
+            if spec.file is not None:
+                spec = spec.with_file(_beside(self.picture, spec.file))
+            path = self.given.pop(0) if self.given else _beside(self.picture, picture, "--style")
+            return replace(self.stylizer.encode_part(path, spec, config=self.config), name=name)
+        path = self.given.pop(0) if self.given else _beside(self.picture, name, "--style")
+        return self.stylizer.encode(path, name=name, config=self.config)
+
+
+def _replayed_regions(
+    recipe: dict[str, Any], source: Path, styles: _Styles, mask: Path | None, anyway: bool
+) -> Stylization:
+    """A picture with regions, painted again; the regions are found anew and must be the same."""
+    from impasto.stylizer import code_from_recipe, regions_from_recipe
+
+    stylizer = styles.stylizer
+    again = _weights_differ(recipe, styles, anyway)
+    base, regions, region_config = regions_from_recipe(
+        recipe,
+        lambda style: styles(str(style["name"])) if again else code_from_recipe(style, stylizer.engine, styles),
+        lambda name: _beside(styles.picture, name),
+        check=not anyway,
+    )
+    return stylizer.stylize(source, base, regions=regions, region_config=region_config, mask=mask, config=styles.config)
+
+
+def _field_of(recipe: dict[str, Any], styles: _Styles, anyway: bool) -> StyleField:
     """The recipe's field; with other weights an error, or the styles encoded again."""
-    from impasto.errors import FieldError
     from impasto.field import StyleField
     from impasto.stylizer import field_from_recipe
 
-    identity = stylizer.engine.identity
+    if not _weights_differ(recipe, styles, anyway):
+        return field_from_recipe(recipe, styles.stylizer.engine, styles)
+    names = [str(style["name"]) for style in recipe["styles"]]
+    weights = [float(style["weight"]) for style in recipe["styles"]]
+    return StyleField.mixed([styles(name) for name in names], weights, strength=min(1.0, sum(weights)))
+
+
+def _weights_differ(recipe: dict[str, Any], styles: _Styles, anyway: bool) -> bool:
+    """Whether the styles must be encoded again.
+
+    Raises:
+        FieldError: they must, and ``--anyway`` was not given.
+    """
+    from impasto.errors import FieldError
+
+    identity = styles.stylizer.engine.identity
     if recipe["weights"] == identity:
-        return field_from_recipe(recipe, stylizer.engine)
+        return False
     differ = (
-        f"'{picture}' was painted with the weights {recipe['weights']} of {recipe['engine']}, installed are {identity}"
+        f"'{styles.picture}' was painted with the weights {recipe['weights']} of {recipe['engine']}, "
+        f"installed are {identity}"
     )
     if not anyway:
         raise FieldError(f"{differ}; --anyway encodes the styles again, with a different result")
     typer.echo(f"impasto: {differ}; encoding the styles again", err=True)
-    names = [str(style["name"]) for style in recipe["styles"]]
-    weights = [float(style["weight"]) for style in recipe["styles"]]
-    presets = stylizer.engine.presets()
-    codes = [stylizer.encode(name if name in presets else _beside(picture, name)) for name in names]
-    return StyleField.mixed(codes, weights, strength=min(1.0, sum(weights)))
+    return True
 
 
 def _beside(picture: Path, name: str, option: str = "") -> Path:

@@ -8,9 +8,19 @@ from typing import Annotated
 
 import typer
 
-from impasto.cli.options import parse_shares, say, setting_option
+from impasto.cli.options import (
+    engine_setting_option,
+    parse_settings,
+    parse_shares,
+    region_list_option,
+    region_option,
+    say,
+    setting_option,
+)
 from impasto.config import StylizeConfig
-from impasto.errors import OutputError
+from impasto.errors import OutputError, UsageError
+from impasto.regions.settings import RegionConfig
+from impasto.regions.specs import RegionStyle
 
 __all__ = ["register"]
 
@@ -23,9 +33,9 @@ def register(app: typer.Typer) -> None:
 def _stylize(
     photo: Annotated[Path, typer.Argument(help="The photograph: JPEG, PNG, WebP, TIFF, BMP, ...", show_default=False)],
     style: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--style", "-s", help="A preset's name, a picture, or a saved code; repeat to mix several."),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Where to write; the suffix decides the format.", show_default=False),
@@ -36,6 +46,13 @@ def _stylize(
     mask: Annotated[
         Path | None, typer.Option(help="Picture that is white where the style goes.", show_default=False)
     ] = None,
+    region: Annotated[list[str] | None, region_list_option()] = None,
+    feather: Annotated[float, region_option("feather")] = RegionConfig.feather,
+    feather_mode: Annotated[str, region_option("feather_mode")] = RegionConfig.feather_mode,
+    segments: Annotated[int, region_option("segments")] = RegionConfig.segments,
+    protect: Annotated[str, region_option("protect")] = RegionConfig.protect,
+    protect_strength: Annotated[float, region_option("protect_strength")] = RegionConfig.protect_strength,
+    sam: Annotated[str | None, region_option("sam")] = RegionConfig.sam,
     engine: Annotated[str, typer.Option(help="Method; see 'impasto engines'.")] = "brush",
     strength: Annotated[float, setting_option("strength")] = StylizeConfig.strength,
     style_scale: Annotated[float, setting_option("style_scale")] = StylizeConfig.style_scale,
@@ -44,14 +61,21 @@ def _stylize(
     size: Annotated[int | None, setting_option("size")] = StylizeConfig.size,
     seed: Annotated[int, setting_option("seed")] = StylizeConfig.seed,
     tile: Annotated[int, setting_option("tile")] = StylizeConfig.tile,
+    settings: Annotated[list[str] | None, engine_setting_option()] = None,
     depth: Annotated[int, typer.Option(help="Bits per channel of the result: 8, or 16 for PNG and TIFF.")] = 8,
     quality: Annotated[int, typer.Option(help="Of JPEG and WebP.", min=1, max=100)] = 95,
     strip: Annotated[bool, typer.Option("--strip", help="Leave out all metadata, the recipe too.")] = False,
+    preview: Annotated[
+        Path | None,
+        typer.Option(help="Of slow engines: keep this picture up to date while they paint.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")] = False,
 ) -> None:
     """Paint a photograph in the style of a picture or a preset.
 
     impasto stylize photo.jpg --style ukiyo-e -o painting.jpg
+
+    impasto stylize photo.jpg --region sky.png=monet.jpg:0.9 --region box:10,20,300,400=ukiyo-e
     """
     config = StylizeConfig(
         strength=strength,
@@ -61,16 +85,35 @@ def _stylize(
         size=size,
         seed=seed,
         tile=tile,
+        options=parse_settings(settings),
     )
-    shares = parse_shares(mix, len(style))
-    target = output or photo.parent / f"{photo.stem}.{_label(style)}{photo.suffix or '.png'}"
+    styles, regions = style or [], [RegionStyle.parse(text) for text in region or ()]
+    if not styles and not regions:
+        raise UsageError("name a --style for the photograph, or a --region with its style")
+    region_config = RegionConfig(feather, feather_mode, segments, protect, protect_strength, sam)
+    shares = parse_shares(mix, len(styles))
+    label = _label(styles or [str(one.style) for one in regions if one.style is not None])
+    target = output or photo.parent / f"{photo.stem}.{label}{photo.suffix or '.png'}"
     check_output(photo, target)
 
+    if preview is not None:
+        check_output(photo, preview)
+
+    from impasto.cli.progress import show_progress
     from impasto.stylizer import StyleRequest, Stylizer
 
     stylizer = Stylizer.load(engine)
-    requests = [StyleRequest(one, share) for one, share in zip(style, shares, strict=True)]
-    result = stylizer.stylize(photo, requests, mask=mask, config=config)
+    requests = [StyleRequest(one, share) for one, share in zip(styles, shares, strict=True)]
+    with show_progress(engine, preview, quiet=as_json) as on_progress:
+        result = stylizer.stylize(
+            photo,
+            requests,
+            regions=regions,
+            region_config=region_config,
+            mask=mask,
+            config=config,
+            on_progress=on_progress,
+        )
     result.save(target, depth=depth, quality=quality, strip=strip)
     if as_json:
         height, width = result.stored.shape[:2]

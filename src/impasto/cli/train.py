@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,64 +28,202 @@ EXTRA = {"torch", "accelerate", "safetensors", "tensorboard"}
 def register(app: typer.Typer) -> None:
     """Add ``train`` and its commands to the application."""
     group = typer.Typer(no_args_is_help=True, help="Train models on your own pictures (needs impasto\\[torch]).")
-    group.callback()(_group)
     group.command("brush")(brush)
+    group.command("lens")(lens)
+    group.command("adain")(adain)
+    group.command("johnson")(johnson)
     app.add_typer(group, name="train")
 
 
-def _group() -> None:
-    """Keeps ``brush`` a command of its own while it is the only one."""
+Contents = Annotated[list[Path], typer.Option(help="Folder or tar file with photographs; may be repeated.")]
+Styles = Annotated[list[Path], typer.Option(help="Folder or tar file with artworks; may be repeated.")]
+Teachers = Annotated[
+    list[Path],
+    typer.Option(help="Weights of a perceptual network, such as torchvision's squeezenet1_0 or vgg19."),
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="Folder for checkpoints, samples and the result; goes on if it has some."),
+]
+Recipe = Annotated[Path | None, typer.Option(help="Recipe (TOML); by default that of the embedded weights.")]
+Manifest = Annotated[
+    Path | None, typer.Option(help="CSV with the columns file and genre: rare genres are drawn more often.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value; may be repeated.")
+]
+Device = Annotated[str | None, typer.Option(help="'cpu' to stay off an accelerator.")]
+Workers = Annotated[int, typer.Option(min=1, help="Threads that prepare pictures.")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="Stop after this long; run again to go on.")]
 
 
 def brush(
-    content: Annotated[list[Path], typer.Option(help="Folder or tar file with photographs; may be repeated.")],
-    style: Annotated[list[Path], typer.Option(help="Folder or tar file with artworks; may be repeated.")],
-    teacher: Annotated[
-        list[Path],
-        typer.Option(help="Weights of a perceptual network, such as torchvision's squeezenet1_0 or vgg19."),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder for checkpoints, samples and the result; goes on if it has some."),
-    ],
-    recipe: Annotated[Path | None, typer.Option(help="Recipe (TOML); by default that of the embedded weights.")] = None,
-    style_manifest: Annotated[
-        Path | None, typer.Option(help="CSV with the columns file and genre: rare genres are drawn more often.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: section.key=value; may be repeated.")
-    ] = None,
+    content: Contents,
+    style: Styles,
+    teacher: Teachers,
+    out: Out,
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
     start_from: Annotated[Path | None, typer.Option(help="Model to start a new training from (fine-tuning).")] = None,
-    device: Annotated[str | None, typer.Option(help="'cpu' to stay off an accelerator.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that prepare pictures.")] = 1,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after this long; run again to go on.")] = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
     sheet_content: Annotated[list[Path] | None, typer.Option(help="Photograph for the sample sheets.")] = None,
     sheet_style: Annotated[list[Path] | None, typer.Option(help="Artwork for the sample sheets.")] = None,
 ) -> None:
     """Train the brush network. The same command goes on after a stop, exactly where it was."""
     run = _import_training()
+    with _display("brush") as display:
+        path: Path = run.train_brush(
+            recipe,
+            contents=content,
+            styles=style,
+            teachers=teacher,
+            out=out,
+            style_manifest=style_manifest,
+            sheet_contents=sheet_content or (),
+            sheet_styles=sheet_style or (),
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            start_from=start_from,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def lens(
+    content: Contents,
+    style: Styles,
+    teacher: Teachers,
+    out: Out,
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+) -> None:
+    """Train the perceptual encoder that losses and metrics look through. The same command goes on after a stop."""
+    run = _import_training()
+    with _display("lens") as display:
+        path: Path = run.train_lens(
+            recipe,
+            contents=content,
+            styles=style,
+            teachers=teacher,
+            out=out,
+            style_manifest=style_manifest,
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def adain(
+    content: Contents,
+    style: Styles,
+    out: Out,
+    encoder: Annotated[
+        str, typer.Option(help="Frozen encoder: 'lens', or a file of torchvision's VGG layout.")
+    ] = "lens",
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+) -> None:
+    """Train the decoder of the adain engine. The same command goes on after a stop."""
+    run = _import_training()
+    with _display("adain") as display:
+        path: Path = run.train_adain(
+            recipe,
+            contents=content,
+            styles=style,
+            out=out,
+            encoder=encoder,
+            style_manifest=style_manifest,
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def johnson(
+    content: Contents,
+    style: Annotated[Path, typer.Option(help="The picture whose style is learned.", show_default=False)],
+    out: Out,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the style; by default made from the picture's file name.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="What it looks like, for listings.")] = "",
+    credit: Annotated[str, typer.Option(help="Whose picture it is, for listings and the card.")] = "",
+    teacher: Annotated[
+        list[Path] | None, typer.Option(help="Weights of a perceptual network; by default the embedded lens.")
+    ] = None,
+    recipe: Recipe = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+    sheet_content: Annotated[list[Path] | None, typer.Option(help="Photograph for the sample sheets.")] = None,
+    install: Annotated[
+        bool, typer.Option(help="Make the style known by its name; otherwise it stays in the folder.")
+    ] = True,
+    replace: Annotated[bool, typer.Option("--replace", help="Take the place of an installed style.")] = False,
+) -> None:
+    """Train a filter of your own from one picture. The same command goes on after a stop, exactly where it was."""
+    from impasto.engines.johnson_styles import check_free, check_style_name, install_style, style_name_of
+
+    known = check_style_name(name) if name else style_name_of(style)
+    run, export = _import_training(), _import_export()
+    if install:
+        check_free(known, style, replace=replace)
+    with _display(known) as display:
+        path: Path = run.train_johnson(
+            recipe,
+            contents=content,
+            style=style,
+            out=out,
+            name=known,
+            title=title,
+            credit=credit,
+            teachers=teacher or (),
+            sheet_contents=sheet_content or (),
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+        export.export_johnson(path, out)
+    network = path.with_suffix(".onnx")
+    typer.echo(f"Wrote {network}")
+    if install:
+        install_style(network, name=known)
+        typer.echo(f"Installed: impasto stylize photo.jpg --engine johnson --style {known}")
+    else:
+        typer.echo(f"Use it: impasto stylize photo.jpg --engine johnson --style {network}")
+
+
+@contextlib.contextmanager
+def _display(name: str) -> Iterator[_Display]:
+    """The progress bar of a training; an interrupt ends it with a hint and the usual exit code."""
     with _bar() as bar:
         try:
-            path: Path = run.train_brush(
-                recipe,
-                contents=content,
-                styles=style,
-                teachers=teacher,
-                out=out,
-                style_manifest=style_manifest,
-                sheet_contents=sheet_content or (),
-                sheet_styles=sheet_style or (),
-                overrides=tuple(changes or ()),
-                device=device,
-                workers=workers,
-                minutes=minutes,
-                start_from=start_from,
-                on_step=_Display(bar).show,
-            )
+            yield _Display(bar, name)
         except KeyboardInterrupt:
             typer.echo("Stopped. Run the same command to go on from the last checkpoint.", err=True)
             raise typer.Exit(130) from None
-    typer.echo(f"Wrote {path}")
 
 
 def _import_training() -> ModuleType:
@@ -92,6 +232,16 @@ def _import_training() -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("training", "torch") from error
+        raise
+
+
+def _import_export() -> ModuleType:
+    """The exporter, asked for before a training starts: without it the result could not be used."""
+    try:
+        return importlib.import_module("impasto.export")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in EXTRA | {"onnx", "onnxscript"}:
+            raise MissingExtraError("a filter of your own", "export") from error
         raise
 
 
@@ -112,8 +262,9 @@ def _bar() -> Bar:
 class _Display:
     """Brings the bar up to date; it appears with the first step, and only in the process that reports."""
 
-    def __init__(self, bar: Bar) -> None:
+    def __init__(self, bar: Bar, name: str) -> None:
         self.bar = bar
+        self.name = name
         self.task: TaskID | None = None
         self.loss = 0.0
 
@@ -123,7 +274,7 @@ class _Display:
         seconds = progress.seconds_per_step
         left = _duration((progress.steps - progress.step) * seconds)
         if self.task is None:
-            self.task = self.bar.add_task("brush", total=progress.steps, loss=0.0, seconds=0.0, left="")
+            self.task = self.bar.add_task(self.name, total=progress.steps, loss=0.0, seconds=0.0, left="")
         self.bar.update(self.task, completed=progress.step, loss=self.loss, seconds=seconds, left=left)
 
 

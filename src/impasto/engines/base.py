@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -12,10 +13,53 @@ from impasto.config import StylizeConfig
 from impasto.field import StyleCode, StyleField
 from impasto.types import FloatArray
 
-__all__ = ["Capabilities", "Engine", "EngineSpec", "ProgressCallback"]
+__all__ = [
+    "Capabilities",
+    "Engine",
+    "EngineSpec",
+    "PresetInfo",
+    "PresetTable",
+    "ProgressCallback",
+    "RenderEstimate",
+    "RenderProgress",
+    "StyleFiles",
+]
 
-ProgressCallback = Callable[[float], None]
-"""Called with the finished part of the work, from 0 to 1."""
+
+@dataclass(frozen=True, eq=False)
+class RenderProgress:
+    """How far a rendering is.
+
+    Attributes:
+        done: finished part of the work, from 0 to 1.
+        step: iterations behind, of engines that iterate.
+        steps: iterations in all; 0 where there are none.
+        message: what is being done, such as ``scale 3 of 5, 362 x 256``.
+        preview: gives the picture as it is now, ``[h, w, 3]`` float32 in ``[0, 1]``, possibly smaller than the result.
+            It costs time: call it only to show it. None where there is nothing to show.
+    """
+
+    done: float
+    step: int = 0
+    steps: int = 0
+    message: str = ""
+    preview: Callable[[], FloatArray] | None = None
+
+
+ProgressCallback = Callable[[RenderProgress], None]
+"""Called now and then during a rendering. An exception that it raises stops the engine;
+:class:`~impasto.errors.CancelledError` is the one meant for it."""
+
+
+@dataclass(frozen=True)
+class RenderEstimate:
+    """What a rendering will take: ``seconds`` on this machine, and ``memory`` at its peak in bytes.
+
+    Both are estimates from before it starts: within a factor of two for a machine that has nothing else to do.
+    """
+
+    seconds: float
+    memory: int
 
 
 @dataclass(frozen=True)
@@ -27,12 +71,16 @@ class Capabilities:
         tiles: pictures of any size in bounded memory.
         chance: the seed matters.
         gpu: profits from an accelerator.
+        slow: takes seconds to minutes, and shows what it does on the way.
+        pictures: any picture can be a style; where not, a style is trained first, and asked for by its name.
     """
 
     field: bool
     tiles: bool
     chance: bool
     gpu: bool
+    slow: bool = False
+    pictures: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +94,8 @@ class EngineSpec:
         summary: one line for the table of engines.
         capabilities: see :class:`Capabilities`.
         card: name of the weights card, or an empty string.
+        options: ``module:Class`` of the dataclass with the engine's own settings, or an empty string. The module
+            imports nothing heavy: listings read it.
     """
 
     name: str
@@ -54,6 +104,7 @@ class EngineSpec:
     summary: str
     capabilities: Capabilities
     card: str
+    options: str = ""
 
 
 @runtime_checkable
@@ -69,8 +120,11 @@ class Engine(Protocol):
     def encode(self, style: FloatArray, *, name: str, config: StylizeConfig) -> StyleCode:
         """The code of a style picture ``[H, W, 3]``."""
 
-    def presets(self) -> dict[str, StyleCode]:
-        """Codes that come with the engine, by name."""
+    def presets(self) -> Mapping[str, StyleCode]:
+        """Codes that come with the engine or were installed, by name."""
+
+    def estimate(self, size: tuple[int, int], field: StyleField, config: StylizeConfig) -> RenderEstimate:
+        """Time and memory that rendering a picture of ``size`` (height, width) will take."""
 
     def render(
         self,
@@ -80,3 +134,33 @@ class Engine(Protocol):
         on_progress: ProgressCallback | None = None,
     ) -> NDArray[Any]:
         """Paint ``content`` ``[H, W, 3]`` (uint8, uint16 or float32); the result has its shape and type."""
+
+
+@runtime_checkable
+class StyleFiles(Protocol):
+    """An engine whose styles can be files of its own."""
+
+    style_suffix: str
+
+    def open_style(self, path: Path) -> StyleCode:
+        """The code of a file that ends in :attr:`style_suffix`."""
+
+
+class PresetInfo(Protocol):
+    """What a listing shows of a preset."""
+
+    @property
+    def title(self) -> str:
+        """What it looks like."""
+
+    @property
+    def credit(self) -> str:
+        """What it was computed from."""
+
+
+@runtime_checkable
+class PresetTable(Protocol):
+    """An engine whose presets have titles and credits."""
+
+    def preset_table(self) -> Mapping[str, PresetInfo]:
+        """Presets by name."""

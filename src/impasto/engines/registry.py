@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import Any
 
+from impasto.config import resolve_options
 from impasto.engines.base import Capabilities, Engine, EngineSpec
-from impasto.errors import MissingExtraError, UnknownNameError
+from impasto.errors import MissingExtraError, UnknownNameError, UsageError
 
-__all__ = ["ENGINES", "engine_spec", "load_engine"]
+__all__ = ["ENGINES", "engine_options", "engine_spec", "load_engine", "options_type"]
 
 ENGINES: dict[str, EngineSpec] = {
     "brush": EngineSpec(
@@ -17,6 +20,32 @@ ENGINES: dict[str, EngineSpec] = {
         summary="any style in one feed-forward pass, on the embedded weights",
         capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False),
         card="brush",
+    ),
+    "gatys": EngineSpec(
+        name="gatys",
+        factory="impasto.engines.gatys:load",
+        extra="torch",
+        summary="optimises the picture until an encoder sees the photograph's shapes and the painting's strokes",
+        capabilities=Capabilities(field=True, tiles=True, chance=True, gpu=True, slow=True),
+        card="",
+        options="impasto.engines.gatys_options:GatysOptions",
+    ),
+    "johnson": EngineSpec(
+        name="johnson",
+        factory="impasto.engines.johnson:load",
+        extra="",
+        summary="one small network for each style: shipped ones, and filters trained on your own picture",
+        capabilities=Capabilities(field=False, tiles=True, chance=False, gpu=False, pictures=False),
+        card="",
+    ),
+    "quilt": EngineSpec(
+        name="quilt",
+        factory="impasto.engines.quilt:load",
+        extra="texture",
+        summary="whole patches of the style picture, found by PatchMatch from coarse to fine",
+        capabilities=Capabilities(field=True, tiles=False, chance=True, gpu=False, slow=True),
+        card="",
+        options="impasto.engines.quilt_options:QuiltOptions",
     ),
 }
 
@@ -51,3 +80,31 @@ def load_engine(name: str) -> Engine:
         raise MissingExtraError(f"the engine '{name}'", spec.extra) from error
     engine: Engine = factory()
     return engine
+
+
+def options_type(name: str) -> type[Any] | None:
+    """The dataclass of the settings that only this engine has, None where it has none.
+
+    Raises:
+        UnknownNameError: there is no engine of that name.
+    """
+    spec = engine_spec(name)
+    if not spec.options:
+        return None
+    module, _, kind = spec.options.partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), kind)
+    return found
+
+
+def engine_options(name: str, given: Mapping[str, Any]) -> Any:
+    """An engine's own settings, with their defaults, from those that were given; None where the engine has none.
+
+    Raises:
+        UsageError: unknown names, or values of the wrong type or out of range.
+    """
+    kind = options_type(name)
+    if kind is not None:
+        return resolve_options(kind, given)
+    if given:
+        raise UsageError(f"the engine '{name}' has no options of its own, such as {', '.join(sorted(given))}")
+    return None

@@ -5,12 +5,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from impasto.losses.guidance import weighted_mean
+
 __all__ = ["content_loss", "instance_normalised", "normalised_content_loss"]
 
 
-def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of feature maps ``[B, C, H, W]`` (Gatys et al. 2016, eq. 1, without the factor 1/2)."""
-    return (features - target).square().mean()
+def content_loss(features: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared difference of feature maps (Gatys et al. 2016, eq. 1).
+
+    Args:
+        features: ``[B, C, H, W]``.
+        target: of the same shape.
+        weight: guidance map ``[B or 1, 1, h, w]``, how much each place counts; see :mod:`impasto.losses.guidance`.
+
+    Returns:
+        A number; 0 where the map is empty.
+
+    Differs from the paper: a mean in the place of half the sum, so that it does not grow with the picture.
+    """
+    return weighted_mean((features - target).square(), weight).mean()
 
 
 def instance_normalised(features: Tensor) -> Tensor:

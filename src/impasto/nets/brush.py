@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 __all__ = ["MARGIN", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
 
 EPSILON = 1e-5
-MARGIN = 16
+MARGIN = 32
 """Reflected pixels around a picture, so that the zero padding of convolutions stays out of sight; a multiple of 8."""
 
 

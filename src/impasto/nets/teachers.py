@@ -2,7 +2,8 @@
 
 A teacher is described by :class:`TeacherSpec`: which layers it gives, at which stride and with how many channels. Its
 preprocessing belongs to it: every teacher takes RGB in ``[0, 1]``. Key names are those of the files people have:
-torchvision's ``squeezenet1_0`` and ``vgg16`` / ``vgg19``, and the TensorFlow Inception-v3 stem.
+torchvision's ``squeezenet1_0`` and ``vgg16`` / ``vgg19``, the AdaIN authors' normalised VGG-19, and the TensorFlow
+Inception-v3 stem.
 
 Sources: SqueezeNet, Iandola et al. 2016 (arXiv:1602.07360); VGG, Simonyan & Zisserman 2014 (arXiv:1409.1556);
 Inception-v3, Szegedy et al. 2015 (arXiv:1512.00567).
@@ -11,7 +12,7 @@ Inception-v3, Szegedy et al. 2015 (arXiv:1512.00567).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,17 @@ from torch.nn import functional
 
 from impasto.errors import WeightsError
 
-__all__ = ["TEACHERS", "InceptionStem", "SqueezeNet", "Teacher", "TeacherSpec", "Vgg", "build_teacher", "recognise"]
+__all__ = [
+    "TEACHERS",
+    "InceptionStem",
+    "SqueezeNet",
+    "Teacher",
+    "TeacherSpec",
+    "Vgg",
+    "VggNormalised",
+    "build_teacher",
+    "recognise",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -28,12 +39,26 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """Facts about a teacher: layers in order with their stride and channels, and the layers each loss uses."""
+    """Facts about a feature network.
+
+    Attributes:
+        name: of the network.
+        layers: all layers in order, with their stride and channels.
+        style_layers: those that a style loss looks at.
+        content_layers: those that a content loss looks at.
+        origins: pixel coordinate at the centre of a layer's first position, for networks whose convolutions do not pad;
+            ``(stride - 1) / 2`` for the others.
+    """
 
     name: str
     layers: Mapping[str, tuple[int, int]]
     style_layers: tuple[str, ...]
     content_layers: tuple[str, ...]
+    origins: Mapping[str, float] = field(default_factory=dict)
+
+    def origin(self, layer: str) -> float:
+        """Pixel coordinate at the centre of a layer's first position."""
+        return self.origins.get(layer, (self.layers[layer][0] - 1) / 2)
 
 
 class Teacher(nn.Module):
@@ -52,8 +77,7 @@ class Teacher(nn.Module):
         """Feature maps of ``layers``; computation stops after the deepest one asked for."""
         raise NotImplementedError
 
-    @staticmethod
-    def file_key(key: str) -> str:
+    def stored_key(self, key: str) -> str:
         """Name that a parameter of this module has in the weights file."""
         return key
 
@@ -95,6 +119,9 @@ class SqueezeNet(Teacher):
         },
         style_layers=("conv1", "fire2", "fire3", "fire4", "fire6"),
         content_layers=("fire6",),
+        # No padding in conv1 (7x7, stride 2) nor in the pools (3x3, stride 2): i -> 2i + 3, k -> 2(2k + 1) + 3, ...
+        origins={"conv1": 3, "fire2": 5, "fire3": 5, "fire4": 5}
+        | {"fire5": 9, "fire6": 9, "fire7": 9, "fire8": 9, "fire9": 17},
     )
     _position: ClassVar = dict(zip(spec.layers, (1, 3, 4, 5, 7, 8, 9, 10, 12), strict=True))  # in `features`
 
@@ -166,6 +193,47 @@ class Vgg(Teacher):
         return found
 
 
+class VggNormalised(Vgg):
+    """VGG-19 to ``relu5_1`` in the layout of the AdaIN authors (Huang & Belongie 2017, arXiv:1703.06868).
+
+    Its weights are scaled so that every layer's mean activation is 1; a first 1x1 convolution holds the preprocessing,
+    and borders are reflected. Keys are the positions in the original sequence: ``0``, ``2``, ``5``, ``9``, ...
+    """
+
+    _positions: ClassVar = (2, 5, 9, 12, 16, 19, 22, 25, 29, 32, 35, 38, 42)
+
+    def __init__(self) -> None:
+        super().__init__((2, 2, 4, 4, 1))
+        self.first = nn.Conv2d(3, 3, 1)
+        self._stored = {
+            f"features.{key}": str(position)
+            for key, position in zip((key for key, _ in self._plan if key), self._positions, strict=True)
+        } | {"first": "0"}
+        self.spec = replace(self.spec, name="vgg_normalised", content_layers=("relu4_1",))
+
+    def stored_key(self, key: str) -> str:
+        """``features.0.weight`` is ``2.weight`` in the file."""
+        module, _, parameter = key.rpartition(".")
+        return f"{self._stored[module]}.{parameter}"
+
+    def forward(self, picture: Tensor, layers: tuple[str, ...]) -> dict[str, Tensor]:
+        """Feature maps of ``layers``."""
+        features = self.first(picture)
+        found: dict[str, Tensor] = {}
+        for key, name in self._plan:
+            if key:
+                convolution = self.features[key]
+                padded = functional.pad(features, (1, 1, 1, 1), mode="reflect")
+                features = torch.relu(functional.conv2d(padded, convolution.weight, convolution.bias))  # type: ignore[arg-type]
+            else:
+                features = functional.max_pool2d(features, 2, ceil_mode=True)
+            if name in layers:
+                found[name] = features
+            if len(found) == len(layers):
+                break
+        return found
+
+
 class InceptionStem(Teacher):
     """TensorFlow Inception-v3 from the stem to ``mixed_2``, batch normalisation folded."""
 
@@ -183,6 +251,9 @@ class InceptionStem(Teacher):
         },
         style_layers=("conv_2", "conv_4", "mixed"),
         content_layers=("mixed",),
+        # conv, conv_1 and conv_4 (3x3) and the pools (3x3, stride 2) do not pad.
+        origins={"conv": 1, "conv_1": 3, "conv_2": 3, "conv_3": 5, "conv_4": 9}
+        | {"mixed": 13, "mixed_1": 13, "mixed_2": 13},
     )
 
     def __init__(self) -> None:
@@ -196,8 +267,7 @@ class InceptionStem(Teacher):
         self.mixed_1 = _InceptionBlock(256, 64)
         self.mixed_2 = _InceptionBlock(288, 64)
 
-    @staticmethod
-    def file_key(key: str) -> str:
+    def stored_key(self, key: str) -> str:
         """``mixed_1.tower_conv.weight`` is ``mixed_1_tower_conv.weight`` in TensorFlow's naming."""
         return key.replace(".", "_", 1) if key.count(".") == 2 else key
 
@@ -245,6 +315,7 @@ TEACHERS: dict[str, Callable[[], Teacher]] = {
     "inception_v3_stem": InceptionStem,
     "vgg16": lambda: Vgg((2, 2, 3, 3, 3)),
     "vgg19": lambda: Vgg((2, 2, 4, 4, 4)),
+    "vgg_normalised": VggNormalised,
 }
 
 
@@ -262,6 +333,8 @@ def recognise(state: Mapping[str, Tensor]) -> str:
         return "vgg19"
     if "features.28.weight" in state:
         return "vgg16"
+    if "0.weight" in state and "2.weight" in state and "42.weight" in state:
+        return "vgg_normalised"
     raise WeightsError(
         f"these weights have the layout of no known teacher (known: {', '.join(TEACHERS)}); "
         f"their first keys are {', '.join(list(state)[:3]) or 'none'}"
@@ -275,7 +348,7 @@ def build_teacher(state: Mapping[str, Tensor]) -> Teacher:
         WeightsError: unknown layout, a layer missing, or a shape that does not fit.
     """
     teacher = TEACHERS[recognise(state)]()
-    own = {key: teacher.file_key(key) for key in teacher.state_dict()}
+    own = {key: teacher.stored_key(key) for key in teacher.state_dict()}
     missing = sorted(stored for stored in own.values() if stored not in state)
     shapes = {key: tensor.shape for key, tensor in teacher.state_dict().items()}
     wrong = [stored for key, stored in own.items() if stored in state and shapes[key] != state[stored].shape]

@@ -133,7 +133,7 @@ class BrushTask:
             terms["identity"] = weights.identity * identity_loss(painted[-own:], content[-own:])
         # A random offset, so that a teacher's strides do not always meet the 4x4 blocks of the output alike.
         rng = np.random.default_rng([self.recipe.seed, step, 1])
-        down, right = (int(v) for v in rng.integers(0, 4, size=2))
+        down, right = (int(v) for v in rng.integers(0, 8, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
         for index, (teacher, scales) in enumerate(zip(self.teachers, self.scales, strict=True)):

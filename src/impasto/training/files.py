@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from impasto.errors import OutputError, WeightsError
+from impasto.errors import WeightsError
 from impasto.nets.brush import BrushConfig, BrushModel
-from impasto.nets.teachers import Teacher, build_teacher
+from impasto.nets.encoders import load_encoder
+from impasto.nets.johnson import JohnsonConfig, JohnsonNet
+from impasto.nets.lens import Lens
+from impasto.nets.teachers import Teacher
+from impasto.weights.files import read_tensors, write_tensors
 
-__all__ = ["load_model", "load_teacher", "save_model"]
+__all__ = ["load_johnson", "load_model", "load_teacher", "save_johnson", "save_lens", "save_model"]
 
 
 def save_model(model: BrushModel, path: Path, metadata: Mapping[str, str]) -> None:
@@ -34,13 +31,7 @@ def save_model(model: BrushModel, path: Path, metadata: Mapping[str, str]) -> No
     """
     known = {**metadata, "config": json.dumps(dataclasses.asdict(model.config))}
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in model.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata=known)
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"cannot write the weights '{path}': {error}") from error
+    write_tensors(path, tensors, known)
 
 
 def load_model(path: Path) -> BrushModel:
@@ -49,7 +40,7 @@ def load_model(path: Path) -> BrushModel:
     Raises:
         WeightsError: no such file, damaged, without the sizes of the network, or with other tensors than it needs.
     """
-    state, metadata = _read_safetensors(path)
+    state, metadata = read_tensors(path)
     try:
         sizes = json.loads(metadata["config"])
         sizes["encoder"] = tuple(sizes["encoder"])
@@ -78,38 +69,42 @@ def load_teacher(path: Path) -> Teacher:
     Raises:
         WeightsError: no such file, damaged, pickled objects other than tensors, or the layout of no known teacher.
     """
-    state = _read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_torch(path)
+    return load_encoder(Path(path).absolute())
+
+
+def save_lens(lens: Lens, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write the encoder's weights as safetensors in half precision, with its sizes in the header.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    known = {**metadata, "config": json.dumps(dataclasses.asdict(lens.config))}
+    write_tensors(path, {name: value.half() for name, value in lens.state_dict().items()}, known)
+
+
+def save_johnson(net: JohnsonNet, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write one style's network as float32 safetensors, with its sizes in the header.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    known = {**metadata, "config": json.dumps(dataclasses.asdict(net.config))}
+    write_tensors(path, {name: value.float() for name, value in net.state_dict().items()}, known)
+
+
+def load_johnson(path: Path) -> tuple[JohnsonNet, dict[str, str]]:
+    """The network of a file that :func:`save_johnson` wrote, and the texts of its header.
+
+    Raises:
+        WeightsError: no such file, damaged, or not the network that its header describes.
+    """
+    state, metadata = read_tensors(path)
     try:
-        return build_teacher(state)
-    except WeightsError as error:
-        raise WeightsError(f"'{path}': {error}") from error
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as handle:
-            metadata: dict[str, str] = handle.metadata() or {}
-        return load_file(path), metadata
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no weights file '{path}'") from error
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"the weights '{path}' are damaged or no safetensors file: {error}") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise WeightsError(f"there is no weights file '{path}'") from error
-    except pickle.UnpicklingError as error:
+        net = JohnsonNet(JohnsonConfig(**json.loads(metadata["config"])))
+        net.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"'{path}' is no torch file, or holds more than tensors, which is not loaded because it could run code; "
-            "save model.state_dict() instead"
+            f"'{path}' is no network of one style, or does not fit the sizes in its header: {error}; "
+            "give a file that 'impasto train johnson' wrote"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(f"the weights '{path}' are damaged or no torch file: {error}") from error
-    if isinstance(loaded, dict) and isinstance(loaded.get("state_dict"), dict):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise WeightsError(f"'{path}' holds no state_dict: a table of named tensors is needed")
-    return loaded
+    return net, metadata

@@ -14,9 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from impasto.errors import UsageError
+from impasto.nets.adain import AdaInConfig
 from impasto.nets.brush import BrushConfig
+from impasto.nets.johnson import JohnsonConfig
+from impasto.nets.lens import LensConfig
 
-__all__ = ["BrushRecipe", "DataConfig", "LossWeights", "ScheduleConfig", "Stage", "load_recipe", "recipe_to_toml"]
+__all__ = [
+    "AdaInRecipe",
+    "AdaInWeights",
+    "BrushRecipe",
+    "DataConfig",
+    "JohnsonData",
+    "JohnsonRecipe",
+    "JohnsonWeights",
+    "LensData",
+    "LensRecipe",
+    "LensWeights",
+    "LossWeights",
+    "ScheduleConfig",
+    "Stage",
+    "TrainingRecipe",
+    "data_rules",
+    "load_recipe",
+    "read_recipe",
+    "recipe_to_toml",
+    "toml_literal",
+]
 
 
 @dataclass(frozen=True)
@@ -130,16 +153,22 @@ class Stage:
     losses: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class BrushRecipe:
-    """Everything that decides a training of ``brush``, apart from where the pictures lie."""
+Rule = tuple[str, Any, str, bool]
+"""A key of a recipe, its value, what is wanted, and whether that holds."""
 
-    name: str = "brush"
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """What all recipes have: a name, a seed, the optimiser's schedule and the stages.
+
+    A recipe has the sections ``network``, ``schedule``, ``data`` and ``losses`` and a list of ``stages``; a stage may
+    change the weights of the losses.
+    """
+
+    name: str = ""
     seed: int = 0
-    network: BrushConfig = field(default_factory=BrushConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    losses: LossWeights = field(default_factory=LossWeights)
+    losses: Any = None
     stages: tuple[Stage, ...] = (Stage(),)
 
     @property
@@ -155,16 +184,232 @@ class BrushRecipe:
             step -= stage.steps
         return self.stages[-1]
 
+    def rules(self) -> list[Rule]:
+        """What must hold besides types and the rules of all recipes."""
+        return []
+
+
+@dataclass(frozen=True)
+class BrushRecipe(TrainingRecipe):
+    """Everything that decides a training of ``brush``, apart from where the pictures lie."""
+
+    name: str = "brush"
+    network: BrushConfig = field(default_factory=BrushConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    losses: LossWeights = field(default_factory=LossWeights)
+
     def weights_at(self, step: int) -> LossWeights:
         """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
         changed: dict[str, Any] = dict(self.stage_at(step).losses)
         return dataclasses.replace(self.losses, **changed)
 
+    def rules(self) -> list[Rule]:
+        """Ranges of the data, and of a loss that is not computed every step."""
+        found = data_rules(self.data)
+        for stage in self.stages:
+            every = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses)).stability_every
+            found.append(("losses.stability_every", every, "1 or more", every >= 1))
+        return found
+
+
+def data_rules(data: DataConfig) -> list[Rule]:
+    """Ranges of :class:`DataConfig`."""
+    found: list[Rule] = [
+        ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
+        ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
+    ]
+    for kind in ("content", "style"):
+        least, most = getattr(data, f"{kind}_smallest"), getattr(data, f"{kind}_largest")
+        found.append(
+            (f"data.{kind}_smallest", least, f"above 0 and up to {kind}_largest, 1 at most", 0 < least <= most <= 1)
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class LensData:
+    """What a crop shows.
+
+    Attributes:
+        art: part of the crops that are taken from artworks, the others from photographs.
+        smallest: smallest side of a crop, as a part of the picture's short side.
+        largest: largest side, likewise.
+        jitter: HSV jitter.
+        grey: part of the crops without colour.
+    """
+
+    art: float = 0.5
+    smallest: float = 0.35
+    largest: float = 1.0
+    jitter: float = 0.05
+    grey: float = 0.05
+
+
+@dataclass(frozen=True)
+class LensWeights:
+    """Weight of each term of the distillation.
+
+    Attributes:
+        features: standardised feature regression, mean over all layers of all teachers.
+        gram: agreement of the Gram matrices of predicted and true features, mean over all layers.
+    """
+
+    features: float = 1.0
+    gram: float = 0.2
+
+
+@dataclass(frozen=True)
+class LensRecipe(TrainingRecipe):
+    """Everything that decides a training of ``lens``, apart from where the pictures lie."""
+
+    name: str = "lens"
+    network: LensConfig = field(default_factory=LensConfig)
+    data: LensData = field(default_factory=LensData)
+    losses: LensWeights = field(default_factory=LensWeights)
+
+    def weights_at(self, step: int) -> LensWeights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)
+
+    def rules(self) -> list[Rule]:
+        """Ranges of the data."""
+        data = self.data
+        return [
+            ("data.art", data.art, "from 0 to 1", 0 <= data.art <= 1),
+            ("data.grey", data.grey, "from 0 to 1", 0 <= data.grey <= 1),
+            ("data.jitter", data.jitter, "from 0 to 0.5", 0 <= data.jitter <= 0.5),
+            ("data.smallest", data.smallest, "above 0, largest and 1 at most", 0 < data.smallest <= data.largest <= 1),
+        ]
+
+
+@dataclass(frozen=True)
+class AdaInWeights:
+    """Weight of each term of the decoder's training.
+
+    Attributes:
+        content: the painting's features against those that were decoded (eq. 12 of Huang & Belongie 2017).
+        style: moments over the encoder's layers (eq. 13), each relative to the target's.
+        identity: features of a photograph that were not changed decode to it, in pixels.
+        variation: total variation.
+        range: values outside of ``[0, 1]``.
+    """
+
+    content: float = 1.0
+    style: float = 4.0
+    identity: float = 2.0
+    variation: float = 0.1
+    range: float = 2.0
+
+
+@dataclass(frozen=True)
+class AdaInRecipe(TrainingRecipe):
+    """Everything that decides a training of the decoder of ``adain``, apart from where the pictures lie."""
+
+    name: str = "adain"
+    network: AdaInConfig = field(default_factory=AdaInConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    losses: AdaInWeights = field(default_factory=AdaInWeights)
+
+    def weights_at(self, step: int) -> AdaInWeights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)
+
+    def rules(self) -> list[Rule]:
+        """Ranges of the data."""
+        return data_rules(self.data)
+
+
+@dataclass(frozen=True)
+class JohnsonData:
+    """What is shown.
+
+    Attributes:
+        content_smallest: smallest crop of a photograph, as a part of its short side.
+        content_largest: largest, likewise.
+        style_side: short side, in pixels, at which the style picture is looked at: its strokes are learned at this
+            size.
+    """
+
+    content_smallest: float = 0.5
+    content_largest: float = 1.0
+    style_side: int = 320
+
+
+@dataclass(frozen=True)
+class JohnsonWeights:
+    """Weight of each term of the objective.
+
+    Attributes:
+        content: instance-normalised features of the photograph.
+        style: moments and Gram matrices of the style.
+        gram: the Gram part within ``style``.
+        coarse: style once more at half size, for longer strokes.
+        color: distribution of colours, by sliced Wasserstein distance at a quarter of the size.
+        stability: small shifts and noise change nothing; computed every ``stability_every`` steps.
+        stability_every: see ``stability``.
+        variation: total variation.
+        range: values outside of ``[0, 1]``.
+        pixels: the photograph itself, but for its brightness and contrast (which a normalised network does not know);
+            for a first stage that learns to give it back.
+    """
+
+    content: float = 4.0
+    style: float = 10.0
+    gram: float = 1.5
+    coarse: float = 0.5
+    color: float = 10.0
+    stability: float = 4.0
+    stability_every: int = 2
+    variation: float = 0.5
+    range: float = 2.0
+    pixels: float = 0.0
+
+
+@dataclass(frozen=True)
+class JohnsonRecipe(TrainingRecipe):
+    """Everything that decides a training of ``johnson``, apart from the style and where the photographs lie."""
+
+    name: str = "johnson"
+    network: JohnsonConfig = field(default_factory=JohnsonConfig)
+    data: JohnsonData = field(default_factory=JohnsonData)
+    losses: JohnsonWeights = field(default_factory=JohnsonWeights)
+
+    def weights_at(self, step: int) -> JohnsonWeights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)
+
+    def rules(self) -> list[Rule]:
+        """Ranges of the data, and of a loss that is not computed every step."""
+        least, most, side = self.data.content_smallest, self.data.content_largest, self.data.style_side
+        found: list[Rule] = [
+            ("data.content_smallest", least, "above 0 and up to content_largest, 1 at most", 0 < least <= most <= 1),
+            ("data.style_side", side, "from 64 to 2048", 64 <= side <= 2048),
+        ]
+        for number, stage in enumerate(self.stages):
+            losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
+            every, seen = losses.stability_every, losses.style > 0 or losses.content > 0
+            found.append(("losses.stability_every", every, "1 or more", every >= 1))
+            wanted = "at least 48, for an encoder to see something"
+            found.append((f"stages.{number}.size", stage.size, wanted, stage.size >= 48 or not seen))
+        return found
+
+
+Recipe = typing.TypeVar("Recipe", bound=TrainingRecipe)
+
 
 def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> BrushRecipe:
+    """A recipe of ``brush``; see :func:`read_recipe`."""
+    return read_recipe(BrushRecipe, path, overrides)
+
+
+def read_recipe(kind: type[Recipe], path: Path | None = None, overrides: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe, by default the one of the embedded weights.
 
     Args:
+        kind: what is trained.
         path: a TOML file.
         overrides: ``section.key=value`` strings, values written as in TOML; stages are counted from 0, as in
             ``stages.0.steps=500``.
@@ -174,7 +419,7 @@ def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Br
     """
     try:
         if path is None:
-            text = (importlib.resources.files("impasto.training") / "recipes" / "brush.toml").read_text("utf-8")
+            text = (importlib.resources.files("impasto.training") / "recipes" / f"{kind.name}.toml").read_text("utf-8")
         else:
             text = path.read_text(encoding="utf-8")
         table = tomllib.loads(text)
@@ -184,41 +429,33 @@ def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Br
         raise UsageError(f"the recipe '{path}' is no valid TOML: {error}") from error
     for override in overrides:
         _apply(table, override)
-    recipe: BrushRecipe = _build(BrushRecipe, table, "")
+    recipe: Recipe = _build(kind, table, "")
     _check(recipe)
     return recipe
 
 
-def _check(recipe: BrushRecipe) -> None:
+def _check(recipe: TrainingRecipe) -> None:
     """Ranges; types were checked before."""
-    schedule, data = recipe.schedule, recipe.data
-    rules = [
+    schedule = recipe.schedule
+    rules: list[Rule] = [
         ("schedule.precision", schedule.precision, "no, fp16 or bf16", schedule.precision in ("no", "fp16", "bf16")),
         ("schedule.ema", schedule.ema, "from 0 to below 1", 0 <= schedule.ema < 1),
         ("schedule.learning_rate", schedule.learning_rate, "above 0", schedule.learning_rate > 0),
         ("schedule.clip", schedule.clip, "0 or more", schedule.clip >= 0),
-        ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
-        ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
         ("stages", recipe.stages, "at least one stage", bool(recipe.stages)),
     ]
     for key in ("accumulation", "checkpoint_every", "sheet_every", "log_every", "keep"):
         value = getattr(schedule, key)
         rules.append((f"schedule.{key}", value, "1 or more", value >= 1))
-    for kind in ("content", "style"):
-        least, most = getattr(data, f"{kind}_smallest"), getattr(data, f"{kind}_largest")
-        rules.append(
-            (f"data.{kind}_smallest", least, f"above 0 and up to {kind}_largest, 1 at most", 0 < least <= most <= 1)
-        )
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
-        _build(LossWeights, stage.losses, f"{where}.losses.")
+        _build(type(recipe.losses), stage.losses, f"{where}.losses.")
         rules += [
             (f"{where}.size", stage.size, "a multiple of 8 and at least 32", stage.size % 8 == 0 and stage.size >= 32),
             (f"{where}.steps", stage.steps, "0 or more", stage.steps >= 0),
             (f"{where}.batch", stage.batch, "1 or more", stage.batch >= 1),
         ]
-        every = dataclasses.replace(recipe.losses, **typing.cast("dict[str, Any]", stage.losses)).stability_every
-        rules.append(("losses.stability_every", every, "1 or more", every >= 1))
+    rules += recipe.rules()
     for key, value, wanted, holds in rules:
         if not holds:
             raise UsageError(f"the recipe's '{key}' must be {wanted}, not {value!r}")
@@ -277,25 +514,27 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise UsageError(f"the recipe's '{where}' has the wrong type: {value!r}")
 
 
-def recipe_to_toml(recipe: BrushRecipe) -> str:
+def recipe_to_toml(recipe: TrainingRecipe) -> str:
     """The whole recipe, defaults written out, as TOML."""
-    lines = [f"name = {_literal(recipe.name)}", f"seed = {recipe.seed}"]
+    lines = [f"name = {toml_literal(recipe.name)}", f"seed = {recipe.seed}"]
     for section in ("network", "schedule", "data", "losses"):
         lines += ["", f"[{section}]"]
-        lines += [f"{key} = {_literal(value)}" for key, value in dataclasses.asdict(getattr(recipe, section)).items()]
+        values = dataclasses.asdict(getattr(recipe, section))
+        lines += [f"{key} = {toml_literal(value)}" for key, value in values.items()]
     for stage in recipe.stages:
         lines += ["", "[[stages]]"]
-        lines += [f"{key} = {_literal(value)}" for key, value in dataclasses.asdict(stage).items()]
+        lines += [f"{key} = {toml_literal(value)}" for key, value in dataclasses.asdict(stage).items()]
     return "\n".join(lines) + "\n"
 
 
-def _literal(value: Any) -> str:
+def toml_literal(value: Any) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)  # TOML's basic strings have JSON's escapes
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{key} = {toml_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_literal(item) for item in value) + "]"
+        return "[" + ", ".join(toml_literal(item) for item in value) + "]"
     return repr(value)

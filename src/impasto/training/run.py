@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -13,14 +14,23 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from PIL import Image, ImageOps
 
 from impasto.errors import ImageError, OutputError, UsageError
+from impasto.nets.adain import LAYER
 from impasto.nets.brush import BrushModel
+from impasto.nets.encoders import load_encoder
+from impasto.nets.johnson import JohnsonNet
+from impasto.nets.lens import folded
+from impasto.training.adain import AdaInTask
 from impasto.training.brush import BrushTask, SheetPictures
 from impasto.training.data import PictureSet, PixelArray, genre_weights
-from impasto.training.files import load_model, load_teacher, save_model
+from impasto.training.files import load_model, load_teacher, save_johnson, save_lens, save_model
+from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
+from impasto.training.lens import LensStudent, LensTask
 from impasto.training.loop import Progress, latest_checkpoint, step_of, train
-from impasto.training.recipe import load_recipe, recipe_to_toml
+from impasto.training.recipe import AdaInRecipe, JohnsonRecipe, LensRecipe, load_recipe, read_recipe, recipe_to_toml
+from impasto.weights import load_card
+from impasto.weights.files import write_tensors
 
-__all__ = ["train_brush"]
+__all__ = ["train_adain", "train_brush", "train_johnson", "train_lens"]
 
 SHEET_SIDE = 256
 
@@ -100,6 +110,197 @@ def train_brush(
         model = BrushModel(recipe.network)
         model.load_state_dict(trained.model.state_dict())
         save_model(model, path, {"recipe": text, "step": str(trained.step)})
+    return path
+
+
+def train_lens(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    teachers: Sequence[Path],
+    out: Path,
+    style_manifest: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the perceptual encoder ``lens``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the one of the embedded weights.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        teachers: weights files of the networks to learn from (see :mod:`impasto.nets.teachers`).
+        out: folder for checkpoints, samples, logs and the result.
+        style_manifest: see :func:`train_brush`.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/lens.safetensors``: the averaged weights in half precision, batch normalisation folded. Beside it,
+        ``lens-student.safetensors`` keeps the heads, to measure how much of each teacher was learned.
+
+    Raises:
+        UsageError: the recipe is wrong.
+        WeightsError: a teacher does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(LensRecipe, recipe_path, overrides)
+    if not teachers:
+        raise UsageError("training needs at least one teacher, such as torchvision's squeezenet1_0 or vgg19 weights")
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    judges = [load_teacher(path) for path in teachers]
+    task = LensTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judges)
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "lens.safetensors"
+    if is_main:
+        student = LensStudent(recipe, task.targets)
+        student.load_state_dict(trained.model.state_dict())
+        write_tensors(out / "lens-student.safetensors", student.state_dict(), {"recipe": text})
+        save_lens(folded(student.trunk), path, {"recipe": text, "step": str(trained.step)})
+    return path
+
+
+def train_adain(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    out: Path,
+    encoder: str | Path = "lens",
+    style_manifest: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the decoder of ``adain``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the one of the embedded weights.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        out: folder for checkpoints, samples, logs and the result.
+        encoder: the frozen encoder, see :func:`~impasto.nets.encoders.load_encoder`; one with a layer ``relu4_1``.
+        style_manifest: see :func:`train_brush`.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/adain.safetensors``: the averaged decoder in half precision, with its sizes in the header.
+
+    Raises:
+        UsageError: the recipe is wrong, or the encoder does not fit it.
+        WeightsError: the encoder does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(AdaInRecipe, recipe_path, overrides)
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    frozen = load_encoder(encoder)
+    channels = frozen.spec.layers.get(LAYER, (0, 0))[1]
+    if channels != recipe.network.channels:
+        raise UsageError(
+            f"the encoder '{encoder}' has {channels or 'no'} channels at {LAYER}, the recipe's decoder expects "
+            f"{recipe.network.channels}; set network.channels"
+        )
+    task = AdaInTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), frozen)
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "adain.safetensors"
+    if is_main:
+        texts = {
+            "recipe": text,
+            "step": str(trained.step),
+            "config": json.dumps(dataclasses.asdict(recipe.network)),
+            "encoder": load_card("lens").identity if str(encoder) == "lens" else Path(encoder).name,
+        }
+        state = {name: value.half() for name, value in trained.model.state_dict().items()}
+        write_tensors(path, state, texts)
+    return path
+
+
+def train_johnson(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    style: Path,
+    out: Path,
+    name: str,
+    title: str = "",
+    credit: str = "",
+    teachers: Sequence[Path] = (),
+    sheet_contents: Sequence[Path] = (),
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the network of one style, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the packaged one.
+        contents: folders and tar files with photographs.
+        style: the picture whose style is learned.
+        out: folder for checkpoints, samples, logs and the result.
+        name: of the style.
+        title: what it looks like, for listings; by default the name.
+        credit: whose picture it is; by default its file's name.
+        teachers: weights files of perceptual networks; by default the embedded ``lens``.
+        sheet_contents: photographs for the sample sheets; by default crops of the training's own.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/NAME.safetensors``: the averaged weights, with recipe, step and all that a card says in the header.
+
+    Raises:
+        UsageError: the recipe is wrong, or the folder holds the training of another style.
+        ImageError: the style, or a picture for the sample sheets, cannot be read.
+        WeightsError: a teacher does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(JohnsonRecipe, recipe_path, overrides)
+    picture = StylePicture.read(style, recipe.data.style_side)
+    judges = [load_teacher(path) for path in teachers] or [load_encoder()]
+    shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
+    task = JohnsonTask(recipe, PictureSet(contents), picture.pixels, judges, shown)
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        picture.claim(out)
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / f"{name}.safetensors"
+    if is_main:
+        net = JohnsonNet(recipe.network)
+        net.load_state_dict(trained.model.state_dict())
+        facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"}
+        facts |= style_facts(task, picture, out, trained.step)
+        save_johnson(net, path, {"recipe": text, "step": str(trained.step), "style": json.dumps(facts)})
     return path
 
 

@@ -1,0 +1,89 @@
+import hashlib
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from impasto.errors import UnknownNameError, UsageError, WeightsError
+from impasto.nets.encoders import load_encoder
+from impasto.nets.lens import Lens, LensConfig
+from impasto.nets.teachers import TEACHERS
+
+TINY = LensConfig((4, 6, 8, 10, 12), (2, 2, 2, 3, 1))
+
+
+@pytest.fixture
+def lens_file(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "own.safetensors"
+    config = {"widths": TINY.widths, "depths": TINY.depths}
+    save_file(Lens(TINY).half().state_dict(), path, metadata={"config": json.dumps(config)})
+    return path
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_lens_of_ones_own_is_read(lens_file):
+    lens = load_encoder(lens_file, sha256=sha256(lens_file))
+    assert isinstance(lens, Lens) and lens.config == TINY and not lens.training
+    assert lens.convolutions["relu1_1"].weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("name", sorted(TEACHERS))
+def test_backbones_are_read_from_their_files(name, suffix, tmp_path):
+    torch.manual_seed(0)
+    network = TEACHERS[name]()
+    state = {network.stored_key(key): value for key, value in network.state_dict().items()}
+    path = tmp_path / f"weights{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    loaded = load_encoder(path)
+    assert loaded.spec.name == name
+    layer = loaded.spec.style_layers[0]
+    picture = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(loaded(picture, (layer,))[layer], network.freeze()(picture, (layer,))[layer])
+
+
+def test_another_hash_is_refused(lens_file):
+    with pytest.raises(WeightsError, match=f"their SHA-256 is {sha256(lens_file)}, not {'0' * 64}"):
+        load_encoder(lens_file, sha256="0" * 64)
+
+
+def test_what_is_no_encoder_says_why(lens_file, tmp_path):
+    with pytest.raises(WeightsError, match="no weights file"):
+        load_encoder(tmp_path / "none.safetensors")
+    with pytest.raises(UnknownNameError, match="did you mean lens"):
+        load_encoder("lense")
+    with pytest.raises(WeightsError, match="do not come with impasto: name their file"):
+        load_encoder("vgg19")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(lens_file.read_bytes()[:900])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_encoder(damaged)
+    save_file(Lens(TINY).state_dict(), damaged, metadata={"config": '{"widths": [1, 2], "depths": [1, 1]}'})
+    with pytest.raises(WeightsError, match="are no lens, or do not fit"):
+        load_encoder(damaged)
+    save_file({"layer1.weight": torch.zeros(3)}, damaged)
+    with pytest.raises(WeightsError, match=re.escape(str(damaged)) + ".*layout of no known"):
+        load_encoder(damaged)
+
+
+def test_pickled_code_is_not_run(tmp_path):
+    class Loud:
+        def __reduce__(self):
+            return (print, ("run",))
+
+    path = tmp_path / "loud.pth"
+    torch.save({"0.weight": Loud()}, path)
+    with pytest.raises(WeightsError, match="could run code"):
+        load_encoder(path)
+
+
+@pytest.mark.parametrize("name", ["hub:a/b@main/file.pth", "hub:a/b/file.pth", "hub:a/b@" + "0" * 40 + "/file.pth"])
+def test_a_hub_file_must_be_pinned(name):
+    with pytest.raises(UsageError, match="names no pinned file"):
+        load_encoder(name)
