@@ -270,10 +270,11 @@ class BrushModel(nn.Module):
         return self._paint(content, style)
 
     def _paint(self, content: Tensor, style: Tensor) -> Tensor:
-        padded = functional.pad(content, (MARGIN,) * 4, mode="reflect")
-        painted: Tensor = self.net(padded, *self.constant_field(self.encoder(style)))[0]
         height, width = content.shape[2:]
-        return painted[:, :, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+        margin = min(MARGIN, (min(height, width) - 1) // 8 * 8)  # a reflection is shorter than what it reflects
+        padded = functional.pad(content, (margin,) * 4, mode="reflect")
+        painted: Tensor = self.net(padded, *self.constant_field(self.encoder(style)))[0]
+        return painted[:, :, margin : margin + height, margin : margin + width]
 
     @staticmethod
     def constant_field(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:

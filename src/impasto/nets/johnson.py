@@ -155,11 +155,35 @@ class JohnsonNet(nn.Module):
             The painted picture ``[B, 3, H, W]`` (unbounded) and the statistics used, ``[B, 2, S]``.
         """
         normalise = _Normalise(self.widths, self.gain, self.bias, statistics, given)
+        return self._painted(self._encoded(picture, normalise), normalise)
+
+    def forward_with_features(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`forward` returns without given statistics, and the features between encoder and decoder.
+
+        Args:
+            picture: ``[B, 3, H, W]`` in ``[0, 1]``.
+
+        Returns:
+            The painted picture, the statistics used, and the features behind the residual blocks,
+            ``[B, quarter, H/4, W/4]``.
+        """
+        normalise = _Normalise(self.widths, self.gain, self.bias, None, None)
+        features = self._encoded(picture, normalise)
+        return *self._painted(features, normalise), features
+
+    def features(self, picture: Tensor) -> Tensor:
+        """The features of :meth:`forward_with_features`, without the painting."""
+        return self._encoded(picture, _Normalise(self.widths, self.gain, self.bias, None, None))
+
+    def _encoded(self, picture: Tensor, normalise: _Normalise) -> Tensor:
         pixels = functional.pixel_unshuffle(picture * 2 - 1, 2)  # [B, 12, H/2, W/2]
         features = torch.relu(normalise(self.stem(pixels)))
         features = torch.relu(normalise(self.down(features)))  # [B, quarter, H/4, W/4]
         for block in self.middle:
             features = block(features, normalise)
+        return features
+
+    def _painted(self, features: Tensor, normalise: _Normalise) -> tuple[Tensor, Tensor]:
         raised = functional.interpolate(features, scale_factor=2.0, mode="nearest")  # [B, quarter, H/2, W/2]
         features = torch.relu(normalise(self.up(raised)))
         painted = functional.pixel_shuffle(self.paint(features), 2) * 0.5 + 0.5

@@ -25,6 +25,8 @@ from impasto.training.recipe import BrushRecipe, LossWeights
 
 __all__ = ["BrushTask", "SheetPictures"]
 
+PHASES = 8  # offsets in each direction from which a teacher may look
+
 
 @dataclass(frozen=True)
 class SheetPictures:
@@ -133,7 +135,8 @@ class BrushTask:
             terms["identity"] = weights.identity * identity_loss(painted[-own:], content[-own:])
         # A random offset, so that a teacher's strides do not always meet the 4x4 blocks of the output alike.
         rng = np.random.default_rng([self.recipe.seed, step, 1])
-        down, right = (int(v) for v in rng.integers(0, 8, size=2))
+        phases = min(PHASES, content.shape[2] // 8)  # a small crop must stay large enough for the teacher
+        down, right = (int(v) for v in rng.integers(0, phases, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
         for index, (teacher, scales) in enumerate(zip(self.teachers, self.scales, strict=True)):

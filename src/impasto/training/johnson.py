@@ -20,7 +20,7 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from impasto.training.data import CropRule, PictureSet, PixelArray
 from impasto.training.loop import Batch
 from impasto.training.recipe import JohnsonRecipe, JohnsonWeights
 
-__all__ = ["JohnsonTask", "StylePicture", "content_layer", "style_facts"]
+__all__ = ["JohnsonTask", "Judge", "StylePicture", "content_layer", "style_facts", "to_float"]
 
 PHASES = 8  # the painting is seen from this many offsets in each direction, so that no encoder's grid shows in it
 SHEET_SIDE = 256
@@ -107,7 +107,7 @@ class StylePicture:
 
 
 @dataclass(frozen=True)
-class _Judge:
+class Judge:
     """A frozen encoder with what it sees in the style.
 
     Attributes:
@@ -148,7 +148,7 @@ class JohnsonTask:
         self.teachers = list(teachers)
         self.shown = list(shown)
         self.steps = recipe.steps
-        self.judges: list[_Judge] = []
+        self.judges: list[Judge] = []
         self.palette = torch.empty(0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -165,8 +165,8 @@ class JohnsonTask:
         """Move the encoders over and take the style's statistics."""
         rng = np.random.default_rng([self.recipe.seed, zlib.crc32(b"calibration")])
         crops = self.contents.crops(rng, CALIBRATION, CropRule(self.recipe.stages[0].size, 0.5, 1.0))
-        photographs = _to_float(torch.from_numpy(crops).to(device))
-        style = _to_float(torch.from_numpy(self.style.transpose(2, 0, 1).copy())[None].to(device))
+        photographs = to_float(torch.from_numpy(crops).to(device))
+        style = to_float(torch.from_numpy(self.style.transpose(2, 0, 1).copy())[None].to(device))
         self.palette = functional.avg_pool2d(style, 4)
         self.judges = []
         for teacher in self.teachers:
@@ -181,13 +181,23 @@ class JohnsonTask:
                 scales = {name: _channel_scale(value) for name, value in power.items()}
                 fine = _statistics(teacher, teacher(style, layers), scales)
                 coarse = _statistics(teacher, teacher(functional.avg_pool2d(style, 2), layers), scales)
-            self.judges.append(_Judge(teacher, scales, fine, coarse))
+            self.judges.append(Judge(teacher, scales, fine, coarse))
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The weighted terms of :class:`~impasto.training.recipe.JohnsonWeights`."""
-        weights = self.recipe.weights_at(step)
-        content = _to_float(batch["content"])
-        painted = model(content)[0].float()
+        shown = {name: to_float(pixels) for name, pixels in batch.items()}
+        return self.terms(model, shown, model(shown["content"])[0].float(), step)
+
+    def terms(self, model: nn.Module, shown: Mapping[str, Tensor], painted: Tensor, step: int) -> dict[str, Tensor]:
+        """The terms of :meth:`losses` for a painting.
+
+        Args:
+            model: paints, once more where a term asks for it.
+            shown: the batch as float32 in ``[0, 1]``.
+            painted: what the model made of ``shown["content"]``.
+            step: see :meth:`losses`.
+        """
+        weights, content = self.recipe.weights_at(step), shown["content"]
         terms = {
             "variation": weights.variation * total_variation(painted),
             "range": weights.range * range_loss(painted),
@@ -197,7 +207,8 @@ class JohnsonTask:
         if weights.pixels > 0:
             terms["pixels"] = weights.pixels * normalised_content_loss(painted, instance_normalised(content))
         for judge in self.judges if weights.style > 0 or weights.content > 0 else ():
-            found = self._perceptual(judge, painted[:, :, down:, right:], content[:, :, down:, right:], weights)
+            moved = {name: pictures[:, :, down:, right:] for name, pictures in shown.items()}
+            found = self.perceptual(judge, painted[:, :, down:, right:], moved, weights)
             for name, value in found.items():
                 part = value / len(self.judges)
                 terms[name] = terms[name] + part if name in terms else part
@@ -210,14 +221,14 @@ class JohnsonTask:
             terms["stability"] = weights.stability * _stability(model, content, painted, step)
         return terms
 
-    def _perceptual(
-        self, judge: _Judge, painted: Tensor, content: Tensor, weights: JohnsonWeights
+    def perceptual(
+        self, judge: Judge, painted: Tensor, shown: Mapping[str, Tensor], weights: JohnsonWeights
     ) -> dict[str, Tensor]:
         """Content, style and coarse style for one encoder; those of style are means over its layers."""
         teacher, spec = judge.teacher, judge.teacher.spec
         layer = content_layer(teacher)
         with torch.no_grad():
-            wanted = instance_normalised(teacher(content, (layer,))[layer].float())
+            wanted = instance_normalised(teacher(shown["content"], (layer,))[layer].float())
         maps = teacher(painted, tuple(dict.fromkeys((*spec.style_layers, layer))))
         found = _statistics(teacher, maps, judge.scales)
         terms = {
@@ -228,7 +239,13 @@ class JohnsonTask:
             small = teacher(functional.avg_pool2d(painted, 2), spec.style_layers)
             seen = _statistics(teacher, small, judge.scales)
             terms["coarse"] = weights.style * weights.coarse * _distance(seen, judge.coarse, weights.gram)
-        return terms
+        return terms | self.feature_terms(judge, maps, shown, weights)
+
+    def feature_terms(
+        self, judge: Judge, maps: Mapping[str, Tensor], shown: Mapping[str, Tensor], weights: JohnsonWeights
+    ) -> dict[str, Tensor]:
+        """Terms that others add to those of :meth:`perceptual`, from the painting's features ``maps``; here none."""
+        return {}
 
     def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
         """The style in the corner, photographs in the first row, paintings in the second."""
@@ -241,7 +258,7 @@ class JohnsonTask:
         sheet.paste(thumbnail, (0, 0))
         for column, content in enumerate(contents, start=1):
             sheet.paste(Image.fromarray(content), (column * width, 0))
-            batch = _to_float(torch.from_numpy(content.transpose(2, 0, 1).copy())[None].to(device))
+            batch = to_float(torch.from_numpy(content.transpose(2, 0, 1).copy())[None].to(device))
             painted = model(batch)[0][0].clamp(0, 1).permute(1, 2, 0)
             sheet.paste(Image.fromarray((painted * 255).round().byte().cpu().numpy()), (column * width, height))
         return sheet
@@ -260,7 +277,7 @@ def content_layer(teacher: Teacher) -> str:
     return [name for name, (stride, _) in teacher.spec.layers.items() if stride <= 4][-1]
 
 
-def _to_float(pixels: Tensor) -> Tensor:
+def to_float(pixels: Tensor) -> Tensor:
     """uint8 to float32 in ``[0, 1]``, channels last in memory."""
     return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
 

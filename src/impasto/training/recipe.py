@@ -24,6 +24,9 @@ __all__ = [
     "AdaInWeights",
     "BrushRecipe",
     "DataConfig",
+    "DistillData",
+    "DistillRecipe",
+    "DistillWeights",
     "JohnsonData",
     "JohnsonRecipe",
     "JohnsonWeights",
@@ -353,6 +356,8 @@ class JohnsonWeights:
         range: values outside of ``[0, 1]``.
         pixels: the photograph itself, but for its brightness and contrast (which a normalised network does not know);
             for a first stage that learns to give it back.
+        domain: a classifier cannot tell features of photographs from those of the target domain's pictures; with
+            ``--adapt`` only.
     """
 
     content: float = 4.0
@@ -365,6 +370,7 @@ class JohnsonWeights:
     variation: float = 0.5
     range: float = 2.0
     pixels: float = 0.0
+    domain: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -395,6 +401,58 @@ class JohnsonRecipe(TrainingRecipe):
             wanted = "at least 48, for an encoder to see something"
             found.append((f"stages.{number}.size", stage.size, wanted, stage.size >= 48 or not seen))
         return found
+
+
+@dataclass(frozen=True)
+class DistillData(JohnsonData):
+    """What is shown: crops of photographs with what the larger engine made of them.
+
+    Attributes:
+        pictures: how many crops the engine paints.
+        side: of these crops, in pixels; no stage can be larger.
+    """
+
+    pictures: int = 120
+    side: int = 256
+
+
+@dataclass(frozen=True)
+class DistillWeights(JohnsonWeights):
+    """Weight of each term of the objective: those of ``johnson``, and what the larger engine says.
+
+    Attributes:
+        imitation: mean absolute difference to the engine's painting, in pixels.
+        likeness: difference to it in the encoder's features.
+    """
+
+    content: float = 2.0
+    imitation: float = 10.0
+    likeness: float = 2.0
+
+
+@dataclass(frozen=True)
+class DistillRecipe(JohnsonRecipe):
+    """Everything that decides the training of a small network from a larger engine's paintings, apart from both."""
+
+    name: str = "distill"
+    network: JohnsonConfig = field(default_factory=lambda: JohnsonConfig(half=16, quarter=32, blocks=4))
+    data: DistillData = field(default_factory=DistillData)
+    losses: DistillWeights = field(default_factory=DistillWeights)
+
+    def weights_at(self, step: int) -> DistillWeights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)
+
+    def rules(self) -> list[Rule]:
+        """Those of ``johnson``; and stages must fit into the crops that were painted."""
+        largest = max((stage.size for stage in self.stages), default=0)
+        return [
+            *super().rules(),
+            ("data.pictures", self.data.pictures, "1 or more", self.data.pictures >= 1),
+            ("data.side", self.data.side, "from 48 to 2048", 48 <= self.data.side <= 2048),
+            ("data.side", self.data.side, f"at least the largest stage's size, {largest}", self.data.side >= largest),
+        ]
 
 
 Recipe = typing.TypeVar("Recipe", bound=TrainingRecipe)
