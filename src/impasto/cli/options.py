@@ -84,8 +84,8 @@ def engine_setting_option() -> Any:
     )
 
 
-def parse_settings(texts: Sequence[str] | None) -> dict[str, str]:
-    """``["iterations=300"]`` to a table; dashes in names count as underscores.
+def parse_settings(texts: Sequence[str] | None, *, option: str = "--set") -> dict[str, str]:
+    """``["iterations=300"]``, given as ``option``, to a table; dashes in names count as underscores.
 
     Raises:
         UsageError: no equals sign, or a name given twice.
@@ -95,8 +95,8 @@ def parse_settings(texts: Sequence[str] | None) -> dict[str, str]:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name:
-            raise UsageError(f"--set takes NAME=VALUE, like iterations=300, not '{text}'")
+            raise UsageError(f"{option} takes NAME=VALUE, like iterations=300, not '{text}'")
         if name in table:
-            raise UsageError(f"--set names '{name}' twice")
+            raise UsageError(f"{option} names '{name}' twice")
         table[name] = value.strip()
     return table

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from impasto.cli.options import parse_settings, setting_option
+from impasto.config import StylizeConfig
 from impasto.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+    from impasto.training.distill import Painting
     from impasto.training.loop import Progress
 
 __all__ = ["register"]
@@ -31,7 +34,9 @@ def register(app: typer.Typer) -> None:
     group.command("brush")(brush)
     group.command("lens")(lens)
     group.command("adain")(adain)
+    group.command("local")(local)
     group.command("johnson")(johnson)
+    group.command("distill")(distill)
     app.add_typer(group, name="train")
 
 
@@ -54,6 +59,22 @@ Changes = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="'cpu' to stay off an accelerator.")]
 Workers = Annotated[int, typer.Option(min=1, help="Threads that prepare pictures.")]
+Adapt = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Folder or tar file with pictures unlike the photographs (at night, drawn, medical), to which the network "
+        "is adapted; may be repeated."
+    ),
+]
+StyleName = Annotated[str | None, typer.Option(help="Name of the style; by default made from the picture's file name.")]
+Title = Annotated[str, typer.Option(help="What it looks like, for listings.")]
+Credit = Annotated[str, typer.Option(help="Whose picture it is, for listings and the card.")]
+Judges = Annotated[
+    list[Path] | None, typer.Option(help="Weights of a perceptual network; by default the embedded lens.")
+]
+SheetContents = Annotated[list[Path] | None, typer.Option(help="Photograph for the sample sheets.")]
+Install = Annotated[bool, typer.Option(help="Make the style known by its name; otherwise it stays in the folder.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Take the place of an installed style.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Stop after this long; run again to go on.")]
 
 
@@ -158,36 +179,72 @@ def adain(
     typer.echo(f"Wrote {path}")
 
 
-def johnson(
+def local(
     content: Contents,
-    style: Annotated[Path, typer.Option(help="The picture whose style is learned.", show_default=False)],
+    style: Styles,
     out: Out,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the style; by default made from the picture's file name.")
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with photographs, masks of their objects and a manifest.csv; may be repeated."),
     ] = None,
-    title: Annotated[str, typer.Option(help="What it looks like, for listings.")] = "",
-    credit: Annotated[str, typer.Option(help="Whose picture it is, for listings and the card.")] = "",
-    teacher: Annotated[
-        list[Path] | None, typer.Option(help="Weights of a perceptual network; by default the embedded lens.")
-    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="Frozen encoder: 'lens', or a file of a trained lens or mobile encoder, or of a VGG.")
+    ] = "lens",
+    judge: Annotated[str, typer.Option(help="Encoder that the losses look through.")] = "lens",
+    start_from: Annotated[Path | None, typer.Option(help="Weights to start a new training from.")] = None,
     recipe: Recipe = None,
+    style_manifest: Manifest = None,
     changes: Changes = None,
     device: Device = None,
     workers: Workers = 1,
     minutes: Minutes = None,
     sheet_content: Annotated[list[Path] | None, typer.Option(help="Photograph for the sample sheets.")] = None,
-    install: Annotated[
-        bool, typer.Option(help="Make the style known by its name; otherwise it stays in the folder.")
-    ] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of an installed style.")] = False,
+    sheet_style: Annotated[list[Path] | None, typer.Option(help="Artwork for the sample sheets.")] = None,
+) -> None:
+    """Train the attention and the decoder of the local engine. The same command goes on after a stop."""
+    run = _import_training("impasto.training.local_run")
+    with _display("local") as display:
+        path: Path = run.train_local(
+            recipe,
+            contents=content,
+            styles=style,
+            out=out,
+            masks=mask or (),
+            encoder=encoder,
+            judge=judge,
+            start_from=start_from,
+            style_manifest=style_manifest,
+            sheet_contents=sheet_content or (),
+            sheet_styles=sheet_style or (),
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def johnson(
+    content: Contents,
+    style: Annotated[Path, typer.Option(help="The picture whose style is learned.", show_default=False)],
+    out: Out,
+    name: StyleName = None,
+    title: Title = "",
+    credit: Credit = "",
+    teacher: Judges = None,
+    adapt: Adapt = None,
+    recipe: Recipe = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+    sheet_content: SheetContents = None,
+    install: Install = True,
+    replace: Replace = False,
 ) -> None:
     """Train a filter of your own from one picture. The same command goes on after a stop, exactly where it was."""
-    from impasto.engines.johnson_styles import check_free, check_style_name, install_style, style_name_of
-
-    known = check_style_name(name) if name else style_name_of(style)
-    run, export = _import_training(), _import_export()
-    if install:
-        check_free(known, style, replace=replace)
+    known, run, export = _before_a_style(style, name, install=install, replace=replace)
     with _display(known) as display:
         path: Path = run.train_johnson(
             recipe,
@@ -198,6 +255,7 @@ def johnson(
             title=title,
             credit=credit,
             teachers=teacher or (),
+            adapt=adapt or (),
             sheet_contents=sheet_content or (),
             overrides=tuple(changes or ()),
             device=device,
@@ -206,11 +264,85 @@ def johnson(
             on_step=display.show,
         )
         export.export_johnson(path, out)
+    _after_a_style(path, known, install=install)
+
+
+def distill(
+    content: Contents,
+    style: Annotated[Path, typer.Option(help="The picture whose style is learned.", show_default=False)],
+    out: Out,
+    engine: Annotated[
+        str, typer.Option(help="The larger engine whose paintings are learned from: 'impasto engines' lists them.")
+    ] = "gatys",
+    engine_set: Annotated[
+        list[str] | None,
+        typer.Option(help="A setting of the engine's own, NAME=VALUE, such as iterations=300; may be repeated."),
+    ] = None,
+    style_scale: Annotated[float, setting_option("style_scale")] = StylizeConfig.style_scale,
+    name: StyleName = None,
+    title: Title = "",
+    credit: Credit = "",
+    teacher: Judges = None,
+    adapt: Adapt = None,
+    recipe: Recipe = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+    sheet_content: SheetContents = None,
+    install: Install = True,
+    replace: Replace = False,
+) -> None:
+    """Train a small, fast filter from what a larger engine paints. The same command goes on after a stop."""
+    settings = StylizeConfig(style_scale=style_scale, options=parse_settings(engine_set, option="--engine-set"))
+    known, run, export = _before_a_style(style, name, install=install, replace=replace)
+    with _display(known) as display:
+        path: Path = run.train_distill(
+            recipe,
+            engine=engine,
+            settings=settings,
+            contents=content,
+            style=style,
+            out=out,
+            name=known,
+            title=title,
+            credit=credit,
+            teachers=teacher or (),
+            adapt=adapt or (),
+            sheet_contents=sheet_content or (),
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_paint=display.show_painting,
+            on_step=display.show,
+        )
+        export.export_johnson(path, out)
+    _after_a_style(path, known, install=install)
+
+
+def _before_a_style(
+    style: Path, name: str | None, *, install: bool, replace: bool
+) -> tuple[str, ModuleType, ModuleType]:
+    """The style's name, found to be free, and the modules that train and export it."""
+    from impasto.engines.johnson_styles import check_free, check_style_name, style_name_of
+
+    known = check_style_name(name) if name else style_name_of(style)
+    run, export = _import_training(), _import_export()
+    if install:
+        check_free(known, style, replace=replace)
+    return known, run, export
+
+
+def _after_a_style(path: Path, name: str, *, install: bool) -> None:
+    """Install the exported network if asked to, and say how to use it."""
+    from impasto.engines.johnson_styles import install_style
+
     network = path.with_suffix(".onnx")
     typer.echo(f"Wrote {network}")
     if install:
-        install_style(network, name=known)
-        typer.echo(f"Installed: impasto stylize photo.jpg --engine johnson --style {known}")
+        install_style(network, name=name)
+        typer.echo(f"Installed: impasto stylize photo.jpg --engine johnson --style {name}")
     else:
         typer.echo(f"Use it: impasto stylize photo.jpg --engine johnson --style {network}")
 
@@ -226,9 +358,9 @@ def _display(name: str) -> Iterator[_Display]:
             raise typer.Exit(130) from None
 
 
-def _import_training() -> ModuleType:
+def _import_training(module: str = "impasto.training.run") -> ModuleType:
     try:
-        return importlib.import_module("impasto.training.run")
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in EXTRA:
             raise MissingExtraError("training", "torch") from error
@@ -251,10 +383,10 @@ def _bar() -> Bar:
     from rich.progress import Progress as Bar
 
     return Bar(
-        TextColumn("step"),
+        TextColumn("{task.fields[counted]}"),
         MofNCompleteColumn(),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  {task.fields[seconds]:.2f} s/step  {task.fields[left]} left"),
+        TextColumn("{task.fields[about]}{task.fields[left]} left"),
         console=Console(stderr=True),
     )
 
@@ -266,7 +398,21 @@ class _Display:
         self.bar = bar
         self.name = name
         self.task: TaskID | None = None
+        self.painting: TaskID | None = None
         self.loss = 0.0
+
+    def show_painting(self, painting: Painting) -> None:
+        """Say before the first painting how long all will take; then show how far they are."""
+        left, count = _duration(painting.seconds), painting.count
+        if self.painting is None:
+            missing = f"{count - painting.done} of {count} crops" if painting.done else f"{count} crops"
+            self.bar.console.print(
+                f"First {painting.engine} paints {missing} of {painting.side} px, about {left} in all. "
+                "If you stop, run the same command again: what is painted stays.",
+                highlight=False,
+            )
+            self.painting = self.bar.add_task(painting.engine, total=count, counted="painting", about="", left="")
+        self.bar.update(self.painting, completed=painting.done, left=left)
 
     def show(self, progress: Progress) -> None:
         total = sum(progress.losses.values())
@@ -274,8 +420,9 @@ class _Display:
         seconds = progress.seconds_per_step
         left = _duration((progress.steps - progress.step) * seconds)
         if self.task is None:
-            self.task = self.bar.add_task(self.name, total=progress.steps, loss=0.0, seconds=0.0, left="")
-        self.bar.update(self.task, completed=progress.step, loss=self.loss, seconds=seconds, left=left)
+            self.task = self.bar.add_task(self.name, total=progress.steps, counted="step", about="", left="")
+        about = f"loss {self.loss:.4f}  {seconds:.2f} s/step  "
+        self.bar.update(self.task, completed=progress.step, about=about, left=left)
 
 
 def _duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ def domain_loss(source: Tensor, target: Tensor) -> Tensor:
 
 
 def reversal_strength(progress: float) -> float:
-    """``lambda_p = 2 / (1 + exp(-10 p)) - 1`` (section 4): 0 at first, while the classifier still guesses, then towards 1.
+    """``lambda_p = 2 / (1 + exp(-10 p)) - 1`` (section 4): 0 while the classifier still guesses, then towards 1.
 
     Args:
         progress: ``p``, the part of the training that is done, from 0 to 1.

@@ -1,7 +1,7 @@
 """Domain-adversarial training: a classifier that asks where a picture comes from, behind a reversed gradient.
 
-Ganin & Lempitsky 2015 ("Unsupervised domain adaptation by backpropagation", arXiv:1409.7495): a classifier learns to tell
-the features of training pictures (the source) from those of unlabelled others (the target). Between features and
+Ganin & Lempitsky 2015 ("Unsupervised domain adaptation by backpropagation", arXiv:1409.7495): a classifier learns to
+tell the features of training pictures (the source) from those of unlabelled others (the target). Between features and
 classifier lies a layer that is the identity forwards and multiplies the gradient by ``-lambda`` backwards (eqs. 14 and
 15), so that the same minimisation makes the classifier better and the features harder to tell apart:
 
@@ -69,7 +69,7 @@ class DomainConfig:
 
 
 class DomainClassifier(nn.Module):
-    """Feature maps ``[B, inputs, h, w]``, of 4x4 places or more, to one logit each: ``[B]``, positive for the target."""
+    """Feature maps ``[B, inputs, h, w]``, to one logit for each picture: ``[B]``, positive for the target."""
 
     def __init__(self, config: DomainConfig | None = None) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class DomainClassifier(nn.Module):
 
 
 class AdaptedNet(nn.Module):
-    """A network of one style with the classifier that looks at its features; only the network is kept after training."""
+    """A network of one style with the classifier of its features, which is not kept after training."""
 
     def __init__(self, net: JohnsonNet) -> None:
         super().__init__()

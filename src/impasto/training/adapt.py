@@ -6,7 +6,7 @@ apart; its gradient comes back reversed, ``lambda`` times as strong, and ``lambd
 ``2 / (1 + exp(-10 p)) - 1``. Network, gradient and loss: :mod:`impasto.nets.domain`, :mod:`impasto.losses.domain`.
 
 The pictures of the target domain are *not* painted: no other term sees them. As the losses of a style need no labels,
-one can also paint them like photographs (name their folder as ``--content`` too), which the paper's classification could
+one can also paint them like photographs (name their folder as ``--content`` too), which the paper's classifiers could
 not; ``docs/training.md`` has the measured difference.
 
 Differs from the paper: the label loss is the style's objective; Adam in the place of its learning-rate schedule.

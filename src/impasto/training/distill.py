@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from accelerate import PartialState  # type: ignore[import-untyped]
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from impasto.config import StylizeConfig
 from impasto.engines.registry import ENGINES, engine_options, engine_spec
@@ -141,7 +141,8 @@ class PaintedPairs:
 
         They are neither scaled nor mirrored: strokes have a length and a direction.
         """
-        contents, paintings = [], []
+        contents: list[PixelArray] = []
+        paintings: list[PixelArray] = []
         for index in rng.integers(len(self), size=count):
             content, painting = self.pair(int(index))
             top, left = (int(v) for v in rng.integers(0, content.shape[0] - size + 1, size=2))
@@ -285,7 +286,7 @@ class DistillTask(JohnsonTask):
         contents, paintings = self.pairs.windows(rng, stage.batch, stage.size)
         return {"content": contents, "painting": paintings}
 
-    def terms(self, model: torch.nn.Module, shown: Mapping[str, Tensor], painted: Tensor, step: int) -> dict[str, Tensor]:
+    def terms(self, model: nn.Module, shown: Mapping[str, Tensor], painted: Tensor, step: int) -> dict[str, Tensor]:
         """Those of one style, and ``imitation``."""
         found = super().terms(model, shown, painted, step)
         weight = self.distillation.weights_at(step).imitation

@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from PIL import Image, ImageOps
 
+from impasto.config import StylizeConfig
 from impasto.errors import ImageError, OutputError, UsageError
 from impasto.nets.adain import LAYER
 from impasto.nets.brush import BrushModel
@@ -20,17 +22,27 @@ from impasto.nets.encoders import load_encoder
 from impasto.nets.johnson import JohnsonNet
 from impasto.nets.lens import folded
 from impasto.training.adain import AdaInTask
+from impasto.training.adapt import AdaptedTask, network_of
 from impasto.training.brush import BrushTask, SheetPictures
 from impasto.training.data import PictureSet, PixelArray, genre_weights
+from impasto.training.distill import DistillTask, Painter, Painting, paint_pairs
 from impasto.training.files import load_model, load_teacher, save_johnson, save_lens, save_model
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
-from impasto.training.loop import Progress, latest_checkpoint, step_of, train
-from impasto.training.recipe import AdaInRecipe, JohnsonRecipe, LensRecipe, load_recipe, read_recipe, recipe_to_toml
+from impasto.training.loop import Progress, Trained, latest_checkpoint, step_of, train
+from impasto.training.recipe import (
+    AdaInRecipe,
+    DistillRecipe,
+    JohnsonRecipe,
+    LensRecipe,
+    load_recipe,
+    read_recipe,
+    recipe_to_toml,
+)
 from impasto.weights import load_card
 from impasto.weights.files import write_tensors
 
-__all__ = ["train_adain", "train_brush", "train_johnson", "train_lens"]
+__all__ = ["train_adain", "train_brush", "train_distill", "train_johnson", "train_lens"]
 
 SHEET_SIDE = 256
 
@@ -248,6 +260,7 @@ def train_johnson(
     title: str = "",
     credit: str = "",
     teachers: Sequence[Path] = (),
+    adapt: Sequence[Path] = (),
     sheet_contents: Sequence[Path] = (),
     overrides: tuple[str, ...] = (),
     device: str | None = None,
@@ -266,6 +279,8 @@ def train_johnson(
         title: what it looks like, for listings; by default the name.
         credit: whose picture it is; by default its file's name.
         teachers: weights files of perceptual networks; by default the embedded ``lens``.
+        adapt: folders and tar files with unlabelled pictures of a domain unlike the photographs, to which the network
+            is adapted (see :mod:`impasto.training.adapt`).
         sheet_contents: photographs for the sample sheets; by default crops of the training's own.
         overrides: changes of the recipe, ``section.key=value``.
         device: ``cpu`` to stay off an accelerator.
@@ -288,19 +303,112 @@ def train_johnson(
     judges = [load_teacher(path) for path in teachers] or [load_encoder()]
     shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
     task = JohnsonTask(recipe, PictureSet(contents), picture.pixels, judges, shown)
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
+    targets = PictureSet(adapt) if adapt else None
+    PartialState(cpu=device == "cpu")  # before anything asks for it
+    _claim_style(out, picture, recipe)
+    facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"}
+    learner = task if targets is None else AdaptedTask(task, targets)
+    trained = train(learner, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    facts |= style_facts(task, picture, out, trained.step) | _adaptation(targets)
+    return _save_style(trained, recipe, facts, out / f"{name}.safetensors")
+
+
+def train_distill(
+    recipe_path: Path | None,
+    *,
+    engine: str,
+    contents: Sequence[Path],
+    style: Path,
+    out: Path,
+    name: str,
+    settings: StylizeConfig | None = None,
+    title: str = "",
+    credit: str = "",
+    teachers: Sequence[Path] = (),
+    adapt: Sequence[Path] = (),
+    sheet_contents: Sequence[Path] = (),
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_paint: Callable[[Painting], None] | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train a small network of one style on the paintings of a larger engine, or go on with it.
+
+    Args:
+        recipe_path: a TOML recipe; None is the packaged one.
+        engine: name of the larger engine; one that takes any picture as a style.
+        contents: folders and tar files with photographs.
+        style: the picture whose style is learned.
+        out: folder for the engine's paintings, checkpoints, samples, logs and the result.
+        name: of the style.
+        settings: those of the engine; its seed is the recipe's.
+        title: see :func:`train_johnson`.
+        credit: likewise.
+        teachers: weights files of perceptual networks; by default the embedded ``lens``.
+        adapt: see :func:`train_johnson`.
+        sheet_contents: likewise.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator, for the training; an engine has its own setting.
+        workers: threads that prepare batches.
+        minutes: stop after this long, not counting the engine's paintings; the next call goes on.
+        on_paint: hears how far the engine is, first before it begins, with the time that it will take.
+        on_step: called after every step.
+
+    Returns:
+        ``out/NAME.safetensors``, as of :func:`train_johnson`.
+
+    Raises:
+        UnknownNameError: there is no such engine.
+        UsageError: the recipe is wrong, the engine takes no pictures as styles or has not the settings, or the folder
+            holds the training of another style or from other paintings.
+        MissingExtraError: packages that the engine needs are not installed.
+        ImageError: the style, or a picture for the sample sheets, cannot be read.
+        WeightsError: a teacher, or what the engine needs, does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(DistillRecipe, recipe_path, overrides)
+    picture = StylePicture.read(style, recipe.data.style_side)
+    painter = Painter(engine, style, dataclasses.replace(settings or StylizeConfig(), seed=recipe.seed))
+    judges = [load_teacher(path) for path in teachers] or [load_encoder()]
+    shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
+    photographs = PictureSet(contents)
+    targets = PictureSet(adapt) if adapt else None
+    PartialState(cpu=device == "cpu")
+    _claim_style(out, picture, recipe)
+    pairs = paint_pairs(painter, photographs, recipe, out, on_paint=on_paint)
+    task = DistillTask(recipe, photographs, picture.pixels, judges, pairs, shown)
+    facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"}
+    learner = task if targets is None else AdaptedTask(task, targets)
+    trained = train(learner, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    facts |= style_facts(task, picture, out, trained.step)
+    facts["training_data"] = f"{len(pairs)} crops of {len(photographs)} photographs, painted by the engine {engine}"
+    return _save_style(trained, recipe, facts | _adaptation(targets), out / f"{name}.safetensors")
+
+
+def _claim_style(out: Path, picture: StylePicture, recipe: JohnsonRecipe) -> None:
+    """Note style and recipe in the run's folder, in the main process."""
+    if PartialState().is_main_process:
         picture.claim(out)
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
-    path = out / f"{name}.safetensors"
-    if is_main:
+        _record(out, recipe_to_toml(recipe))
+
+
+def _adaptation(targets: PictureSet | None) -> dict[str, str]:
+    """What a card says of domain adaptation; nothing without it."""
+    if targets is None:
+        return {}
+    return {"adapted_to": f"{len(targets)} unlabelled pictures, by gradient reversal (Ganin & Lempitsky 2015)"}
+
+
+def _save_style(trained: Trained, recipe: JohnsonRecipe, facts: dict[str, Any], path: Path) -> Path:
+    """Write the averaged network with its recipe and facts, in the main process."""
+    if PartialState().is_main_process:
         net = JohnsonNet(recipe.network)
-        net.load_state_dict(trained.model.state_dict())
-        facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"}
-        facts |= style_facts(task, picture, out, trained.step)
-        save_johnson(net, path, {"recipe": text, "step": str(trained.step), "style": json.dumps(facts)})
+        net.load_state_dict(network_of(trained.model).state_dict())
+        texts = {"recipe": recipe_to_toml(recipe), "step": str(trained.step), "style": json.dumps(facts)}
+        save_johnson(net, path, texts)
     return path
 
 
