@@ -3,7 +3,8 @@
 It knows nothing of pictures: a :class:`Task` gives a model, batches and losses. The loop adds mixed precision,
 accumulation, clipping, a schedule, a moving average of the weights, sample sheets, TensorBoard, a log, and checkpoints
 from which a killed run goes on exactly: weights, optimiser, average and step are stored together, written to a
-temporary folder and then renamed; the learning rate is a function of the step, a batch of the seed and its number.
+temporary folder and then renamed; the learning rate is a function of the step, and where a schedule asks for it of
+the losses so far, which are stored too; a batch is a function of the seed and its number.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def train(
     decay = get_ema_multi_avg_fn(schedule.ema)  # type: ignore[no-untyped-call]
     average = AveragedModel(bare, device=accelerator.device, multi_avg_fn=decay)
     model, optimiser = accelerator.prepare(bare, optimiser)
-    position = _Position()
+    position = _Position(_Plateau(schedule))
     accelerator.register_for_checkpointing(average, position)
     task.prepare(accelerator.device)
     _resume(accelerator, folder)
@@ -153,9 +154,11 @@ def train(
         while not stopping:
             started = time.perf_counter()
             rate = schedule.learning_rate * learning_rate_factor(position.step, task.steps, schedule)
+            rate *= position.plateau.factor
             terms = _step(task, accelerator, model, optimiser, batches, position.step, rate, schedule, folder)
             average.update_parameters(bare)
             position.step += 1
+            position.plateau.add(position.step, sum(terms.values()), accelerator)
             recent.append(time.perf_counter() - started)
             seconds = sum(recent) / len(recent)
             if journal is not None:
@@ -171,18 +174,72 @@ def train(
     return Trained(averaged, position.step)
 
 
+class _Plateau:
+    """Torch's ``ReduceLROnPlateau`` on means of the total loss: a factor on the learning rate, 1 when switched off.
+
+    The scheduler works on an optimiser of its own, so that the loop's rate stays a product of what is known.
+    """
+
+    def __init__(self, schedule: ScheduleConfig) -> None:
+        self.window, self.after = schedule.plateau_window, schedule.plateau_after
+        self.optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        self.scheduler = None
+        if schedule.plateau_factor < 1:
+            self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                self.optimiser,
+                factor=schedule.plateau_factor,
+                patience=schedule.plateau_patience,
+                threshold=schedule.plateau_threshold,
+            )
+        self.seen: list[float] = []
+
+    @property
+    def factor(self) -> float:
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def add(self, step: int, loss: float, accelerator: Accelerator) -> None:
+        """The loss of a step that was made; every process comes to the same factor."""
+        if self.scheduler is None or step <= self.after:
+            return
+        self.seen.append(loss)
+        if len(self.seen) < self.window:
+            return
+        mean = torch.tensor(sum(self.seen) / len(self.seen), device=accelerator.device)
+        self.seen.clear()
+        self.scheduler.step(float(accelerator.reduce(mean, reduction="mean")))
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.scheduler is None:
+            return {}
+        return {"seen": list(self.seen), "factor": self.factor, **_readings(self.scheduler)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what was read; settings are those of the recipe, not of the checkpoint."""
+        if self.scheduler is None or not state:
+            return
+        self.seen = list(state["seen"])
+        self.optimiser.param_groups[0]["lr"] = float(state["factor"])
+        self.scheduler.best, self.scheduler.num_bad_epochs = state["best"], state["bad"]
+
+
+def _readings(scheduler: torch.optim.lr_scheduler.ReduceLROnPlateau) -> dict[str, float]:
+    return {"best": scheduler.best, "bad": scheduler.num_bad_epochs}
+
+
 class _Position:
-    """The number of finished steps, as an object that accelerate stores with the rest."""
+    """The number of finished steps and the plateau's readings, as an object that accelerate stores with the rest."""
 
-    def __init__(self) -> None:
+    def __init__(self, plateau: _Plateau) -> None:
         self.step = 0
+        self.plateau = plateau
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step}
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "plateau": self.plateau.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         # Early checkpoints held a learning-rate scheduler in this place; it counted the same steps.
         self.step = int(state["step"] if "step" in state else state["last_epoch"])
+        self.plateau.load_state_dict(state.get("plateau", {}))
 
 
 def _accelerator(schedule: ScheduleConfig, device: str | None) -> Accelerator:

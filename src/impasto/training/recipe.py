@@ -18,6 +18,7 @@ from impasto.nets.adain import AdaInConfig
 from impasto.nets.brush import BrushConfig
 from impasto.nets.johnson import JohnsonConfig
 from impasto.nets.lens import LensConfig
+from impasto.nets.local import LocalConfig
 
 __all__ = [
     "AdaInRecipe",
@@ -33,6 +34,9 @@ __all__ = [
     "LensData",
     "LensRecipe",
     "LensWeights",
+    "LocalData",
+    "LocalRecipe",
+    "LocalWeights",
     "LossWeights",
     "ScheduleConfig",
     "Stage",
@@ -64,6 +68,12 @@ class ScheduleConfig:
         keep: how many checkpoints stay.
         sheet_every: steps between two sample sheets.
         log_every: steps between two lines of the log.
+        plateau_factor: by how much the learning rate is multiplied when the total loss stops falling (torch's
+            ``ReduceLROnPlateau``); 1 switches it off.
+        plateau_window: steps whose mean loss counts as one reading.
+        plateau_patience: readings without a new best that are borne.
+        plateau_threshold: part of the best reading by which a new best must be lower.
+        plateau_after: steps before the first reading, such as those in which weights of the objective still rise.
     """
 
     learning_rate: float = 1e-3
@@ -80,6 +90,11 @@ class ScheduleConfig:
     keep: int = 2
     sheet_every: int = 1000
     log_every: int = 50
+    plateau_factor: float = 1.0
+    plateau_window: int = 50
+    plateau_patience: int = 4
+    plateau_threshold: float = 0.002
+    plateau_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -325,6 +340,93 @@ class AdaInRecipe(TrainingRecipe):
 
 
 @dataclass(frozen=True)
+class LocalData(DataConfig):
+    """What a crop shows, and which part of it is painted.
+
+    Attributes:
+        style_scale: side of a style's crop, in parts of the content's: a style is seen larger, so that it has more
+            places to choose from.
+        full_masks: part of the samples that are painted everywhere.
+        photo_masks: part of the others whose mask belongs to the photograph, where such photographs are given; the
+            rest are made up.
+    """
+
+    style_scale: float = 1.25
+    full_masks: float = 0.4
+    photo_masks: float = 0.4
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Weight of each term of the training of ``local``.
+
+    Attributes:
+        content: instance-normalised features of the content, inside the mask.
+        style: moments and Gram matrices, inside the mask.
+        gram: the Gram part within ``style``.
+        local: the painting's features against attention without learned projections (eq. 8 of Liu et al. 2021).
+        identity: a picture in its own style comes back, in pixels; computed every ``identity_every`` steps.
+        identity_every: see ``identity``.
+        outside: outside the mask the painting is the photograph.
+        seam: gradient that the mask's edge adds.
+        variation: total variation.
+        range: values outside of ``[0, 1]``.
+        style_warmup: steps over which ``style`` rises to its value.
+        style_levels: in how many equal steps it rises.
+    """
+
+    content: float = 1.0
+    style: float = 4.0
+    gram: float = 1.0
+    local: float = 3.0
+    identity: float = 4.0
+    identity_every: int = 2
+    outside: float = 4.0
+    seam: float = 1.0
+    variation: float = 0.2
+    range: float = 2.0
+    style_warmup: int = 300
+    style_levels: int = 5
+
+
+@dataclass(frozen=True)
+class LocalRecipe(TrainingRecipe):
+    """Everything that decides a training of ``local``, apart from its encoder and where the pictures lie."""
+
+    name: str = "local"
+    network: LocalConfig = field(default_factory=LocalConfig)
+    data: LocalData = field(default_factory=LocalData)
+    losses: LocalWeights = field(default_factory=LocalWeights)
+
+    def weights_at(self, step: int) -> LocalWeights:
+        """Loss weights at step ``step``: the recipe's, the stage's own on top, with as much of the style as is due."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        weights = dataclasses.replace(self.losses, **changed)
+        if step >= weights.style_warmup:
+            return weights
+        level = step * weights.style_levels // weights.style_warmup + 1
+        return dataclasses.replace(weights, style=weights.style * level / weights.style_levels)
+
+    def rules(self) -> list[Rule]:
+        """Ranges of the data, and of what is counted in steps."""
+        data = self.data
+        found = data_rules(data)
+        found += [
+            ("data.style_scale", data.style_scale, "from 0.5 to 4", 0.5 <= data.style_scale <= 4),
+            ("data.full_masks", data.full_masks, "from 0 to 1", 0 <= data.full_masks <= 1),
+            ("data.photo_masks", data.photo_masks, "from 0 to 1", 0 <= data.photo_masks <= 1),
+        ]
+        for number, stage in enumerate(self.stages):
+            losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
+            for key in ("identity_every", "style_levels"):
+                found.append((f"losses.{key}", getattr(losses, key), "1 or more", getattr(losses, key) >= 1))
+            found.append(("losses.style_warmup", losses.style_warmup, "0 or more", losses.style_warmup >= 0))
+            wanted = "at least 48, for the encoder to see something"
+            found.append((f"stages.{number}.size", stage.size, wanted, stage.size >= 48))
+        return found
+
+
+@dataclass(frozen=True)
 class JohnsonData:
     """What is shown.
 
@@ -502,9 +604,14 @@ def _check(recipe: TrainingRecipe) -> None:
         ("schedule.clip", schedule.clip, "0 or more", schedule.clip >= 0),
         ("stages", recipe.stages, "at least one stage", bool(recipe.stages)),
     ]
-    for key in ("accumulation", "checkpoint_every", "sheet_every", "log_every", "keep"):
+    for key in ("accumulation", "checkpoint_every", "sheet_every", "log_every", "keep", "plateau_window"):
         value = getattr(schedule, key)
         rules.append((f"schedule.{key}", value, "1 or more", value >= 1))
+    for key in ("plateau_patience", "plateau_threshold", "plateau_after"):
+        value = getattr(schedule, key)
+        rules.append((f"schedule.{key}", value, "0 or more", value >= 0))
+    factor = schedule.plateau_factor
+    rules.append(("schedule.plateau_factor", factor, "above 0 and up to 1", 0 < factor <= 1))
     for number, stage in enumerate(recipe.stages):
         where = f"stages.{number}"
         _build(type(recipe.losses), stage.losses, f"{where}.losses.")

@@ -1,0 +1,139 @@
+"""A whole training of ``local`` from files to files: what ``impasto train local`` calls."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accelerate import PartialState  # type: ignore[import-untyped]
+
+from impasto.errors import UsageError, WeightsError
+from impasto.nets.encoders import load_encoder
+from impasto.nets.local import LAYERS
+from impasto.nets.teachers import Teacher
+from impasto.training.data import PictureSet, genre_weights
+from impasto.training.local import LocalTask
+from impasto.training.loop import Progress, train
+from impasto.training.masks import MaskedPictures
+from impasto.training.recipe import LocalRecipe, read_recipe, recipe_to_toml
+from impasto.training.run import _record, _sheet_picture
+from impasto.weights import load_card
+from impasto.weights.files import read_tensors, write_tensors
+
+__all__ = ["train_local"]
+
+
+def train_local(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    out: Path,
+    masks: Sequence[Path] = (),
+    encoder: str | Path = "lens",
+    judge: str | Path = "lens",
+    start_from: Path | None = None,
+    style_manifest: Path | None = None,
+    sheet_contents: Sequence[Path] = (),
+    sheet_styles: Sequence[Path] = (),
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the attention and the decoder of ``local``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the one of the embedded weights.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        out: folder for checkpoints, samples, logs and the result.
+        masks: folders with photographs and masks of their objects (see
+            :class:`~impasto.training.masks.MaskedPictures`); without, all masks are made up.
+        encoder: the frozen encoder, see :func:`~impasto.nets.encoders.load_encoder`; one with the layers of
+            :data:`impasto.nets.local.LAYERS`.
+        judge: the encoder that the losses look through.
+        start_from: weights of ``local`` that a new training starts from; tensors that
+            have no counterpart of the same shape start anew. Without effect on a training that goes on.
+        style_manifest: see :func:`impasto.training.run.train_brush`.
+        sheet_contents: photographs for the sample sheets; by default crops of the training's own.
+        sheet_styles: artworks for the sample sheets.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/local.safetensors``: the averaged weights in half precision, with their sizes in the header.
+
+    Raises:
+        UsageError: the recipe is wrong, or an encoder does not fit it.
+        ImageError: a picture for the sample sheets cannot be read.
+        WeightsError: an encoder, or the file to start from, does not load.
+        TrainingError: no pictures or masks, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(LocalRecipe, recipe_path, overrides)
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    frozen = _fitting(encoder, recipe)
+    task = LocalTask(
+        recipe,
+        PictureSet(contents),
+        PictureSet(styles, weights=weights),
+        frozen,
+        judge=frozen if str(judge) == str(encoder) else _fitting(judge, None),
+        masked=MaskedPictures(masks) if masks else None,
+        shown=(
+            [_sheet_picture(path, multiple=8) for path in sheet_contents],
+            [_sheet_picture(path, multiple=8) for path in sheet_styles],
+        ),
+    )
+    if start_from is not None:
+        _start(task, start_from)
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "local.safetensors"
+    if is_main:
+        texts = {
+            "recipe": text,
+            "step": str(trained.step),
+            "config": json.dumps(dataclasses.asdict(recipe.network)),
+            "encoder": load_card("lens").identity if str(encoder) == "lens" else Path(encoder).name,
+        }
+        write_tensors(path, {name: value.half() for name, value in trained.model.state_dict().items()}, texts)
+    return path
+
+
+def _fitting(name: str | Path, recipe: LocalRecipe | None) -> Teacher:
+    """An encoder with the layers that the network works on, and with the recipe's channels."""
+    encoder = load_encoder(name)
+    layers = encoder.spec.layers
+    if any(layers.get(layer, (0, 0))[0] != stride for layer, stride in zip(LAYERS, (2, 4, 8), strict=True)):
+        raise UsageError(
+            f"the encoder '{name}' has not the layers {', '.join(LAYERS)} at 1/2, 1/4 and 1/8; it has "
+            f"{', '.join(layers)}"
+        )
+    channels = tuple(layers[layer][1] for layer in LAYERS)
+    if recipe is not None and channels != recipe.network.channels:
+        raise UsageError(
+            f"the encoder '{name}' has {channels} channels at {', '.join(LAYERS)}, the recipe's network expects "
+            f"{recipe.network.channels}; set network.channels"
+        )
+    return encoder
+
+
+def _start(task: LocalTask, path: Path) -> None:
+    """Copy what fits from a weights file."""
+    state, _ = read_tensors(path)
+    own = task.model.state_dict()
+    known = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not known:
+        raise WeightsError(f"'{path}' has no tensor that the network of local has; give a file that it was trained to")
+    task.model.load_state_dict({**own, **{name: value.float() for name, value in known.items()}})
