@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command("lens")(lens)
     group.command("adain")(adain)
     group.command("local")(local)
+    group.command("mobile")(mobile)
     group.command("johnson")(johnson)
     group.command("distill")(distill)
     app.add_typer(group, name="train")
@@ -216,6 +217,37 @@ def local(
             style_manifest=style_manifest,
             sheet_contents=sheet_content or (),
             sheet_styles=sheet_style or (),
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def mobile(
+    content: Contents,
+    style: Styles,
+    out: Out,
+    teacher: Annotated[str, typer.Option(help="Encoder to learn from: 'lens', or a file.")] = "lens",
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+) -> None:
+    """Train a small encoder for 'train local --encoder', to see what a larger one sees."""
+    run = _import_training("impasto.training.local_run")
+    with _display("mobile") as display:
+        path: Path = run.train_mobile(
+            recipe,
+            contents=content,
+            styles=style,
+            teacher=teacher,
+            out=out,
+            style_manifest=style_manifest,
             overrides=tuple(changes or ()),
             device=device,
             workers=workers,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from impasto.errors import MissingExtraError, UnknownNameError, UsageError, WeightsError
 from impasto.nets.lens import Lens, LensConfig
+from impasto.nets.mobile import build_mobile
 from impasto.nets.teachers import TEACHERS, Teacher, build_teacher
 from impasto.weights import load_card, weights_folder
 from impasto.weights.files import read_tensors
@@ -30,8 +31,9 @@ def load_encoder(name: str | Path = EMBEDDED, *, sha256: str | None = None) -> T
 
     Args:
         name: ``lens`` for the embedded one; a file with torchvision's VGG-16, VGG-19 or SqueezeNet 1.0, the AdaIN
-            authors' normalised VGG-19, the TensorFlow Inception-v3 stem, or a trained ``lens``; or, at a pinned
-            revision, ``hub:OWNER/REPOSITORY@COMMIT/FILE`` (40 digits of the commit; ``sha256`` is then required).
+            authors' normalised VGG-19, the TensorFlow Inception-v3 stem, or a trained ``lens`` or ``mobile``; or, at a
+            pinned revision, ``hub:OWNER/REPOSITORY@COMMIT/FILE`` (40 digits of the commit; ``sha256`` is then
+            required).
         sha256: what the file's SHA-256 must be.
 
     Returns:
@@ -61,6 +63,8 @@ def load_encoder(name: str | Path = EMBEDDED, *, sha256: str | None = None) -> T
 def _build(path: Path, sha256: str | None) -> Teacher:
     state, texts = read_tensors(path, sha256=sha256)
     try:
+        if "mobile" in texts:
+            return build_mobile(state, texts)
         return build_lens(state, texts) if "convolutions.relu1_1.weight" in state else build_teacher(state)
     except WeightsError as error:
         raise WeightsError(f"'{path}': {error}") from error

@@ -1,4 +1,4 @@
-"""A whole training of ``local`` from files to files: what ``impasto train local`` calls."""
+"""Whole trainings of ``local`` and of its encoder for phones: what ``impasto train local`` and ``mobile`` call."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.encoders import load_encoder
 from impasto.nets.local import LAYERS
+from impasto.nets.mobile import Mobile, folded_mobile
 from impasto.nets.teachers import Teacher
 from impasto.training.data import PictureSet, genre_weights
 from impasto.training.local import LocalTask
 from impasto.training.loop import Progress, train
 from impasto.training.masks import MaskedPictures
-from impasto.training.recipe import LocalRecipe, read_recipe, recipe_to_toml
+from impasto.training.mobile import MobileTask, MobileTrunk
+from impasto.training.recipe import LocalRecipe, MobileRecipe, read_recipe, recipe_to_toml
 from impasto.training.run import _record, _sheet_picture
 from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
 
-__all__ = ["train_local"]
+__all__ = ["train_local", "train_mobile"]
 
 
 def train_local(
@@ -79,7 +81,7 @@ def train_local(
     """
     recipe = read_recipe(LocalRecipe, recipe_path, overrides)
     weights = None if style_manifest is None else genre_weights(style_manifest)
-    frozen = _fitting(encoder, recipe)
+    frozen = _fitting(encoder, recipe.network.channels)
     task = LocalTask(
         recipe,
         PictureSet(contents),
@@ -102,17 +104,81 @@ def train_local(
     path = out / "local.safetensors"
     if is_main:
         texts = {
+            "engine": "local",
             "recipe": text,
             "step": str(trained.step),
             "config": json.dumps(dataclasses.asdict(recipe.network)),
             "encoder": load_card("lens").identity if str(encoder) == "lens" else Path(encoder).name,
         }
-        write_tensors(path, {name: value.half() for name, value in trained.model.state_dict().items()}, texts)
+        tensors = dict(trained.model.state_dict())
+        if isinstance(frozen, Mobile):  # small enough to travel along
+            texts["mobile"] = json.dumps(dataclasses.asdict(frozen.config))
+            tensors |= {f"encoder.{name}": value for name, value in frozen.state_dict().items()}
+        write_tensors(path, {name: value.half() for name, value in tensors.items()}, texts)
     return path
 
 
-def _fitting(name: str | Path, recipe: LocalRecipe | None) -> Teacher:
-    """An encoder with the layers that the network works on, and with the recipe's channels."""
+def train_mobile(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    out: Path,
+    teacher: str | Path = "lens",
+    style_manifest: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the encoder ``mobile``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the packaged one.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        out: folder for checkpoints, samples, logs and the result.
+        teacher: the encoder that is predicted, see :func:`train_local`.
+        style_manifest: see :func:`impasto.training.run.train_brush`.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/mobile.safetensors``: the averaged weights in half precision, batch normalisation folded: an encoder that
+        ``impasto train local --encoder`` takes.
+
+    Raises:
+        UsageError: the recipe is wrong, or the teacher does not fit it.
+        WeightsError: the teacher does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(MobileRecipe, recipe_path, overrides)
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    judge = _fitting(teacher, recipe.network.channels)
+    task = MobileTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judge)
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "mobile.safetensors"
+    if is_main:
+        trunk = MobileTrunk(recipe)
+        trunk.load_state_dict(trained.model.state_dict())
+        mobile = folded_mobile(trunk.mobile)
+        sizes = json.dumps(dataclasses.asdict(recipe.network))
+        texts = {"recipe": text, "step": str(trained.step), "mobile": sizes}
+        write_tensors(path, {name: value.half() for name, value in mobile.state_dict().items()}, texts)
+    return path
+
+
+def _fitting(name: str | Path, channels: tuple[int, ...] | None) -> Teacher:
+    """An encoder with the layers that the network works on, and with the channels that a recipe expects."""
     encoder = load_encoder(name)
     layers = encoder.spec.layers
     if any(layers.get(layer, (0, 0))[0] != stride for layer, stride in zip(LAYERS, (2, 4, 8), strict=True)):
@@ -120,11 +186,11 @@ def _fitting(name: str | Path, recipe: LocalRecipe | None) -> Teacher:
             f"the encoder '{name}' has not the layers {', '.join(LAYERS)} at 1/2, 1/4 and 1/8; it has "
             f"{', '.join(layers)}"
         )
-    channels = tuple(layers[layer][1] for layer in LAYERS)
-    if recipe is not None and channels != recipe.network.channels:
+    found = tuple(layers[layer][1] for layer in LAYERS)
+    if channels is not None and found != channels:
         raise UsageError(
-            f"the encoder '{name}' has {channels} channels at {', '.join(LAYERS)}, the recipe's network expects "
-            f"{recipe.network.channels}; set network.channels"
+            f"the encoder '{name}' has {found} channels at {', '.join(LAYERS)}, the recipe's network expects "
+            f"{channels}; set network.channels"
         )
     return encoder
 

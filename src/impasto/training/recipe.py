@@ -19,6 +19,7 @@ from impasto.nets.brush import BrushConfig
 from impasto.nets.johnson import JohnsonConfig
 from impasto.nets.lens import LensConfig
 from impasto.nets.local import LocalConfig
+from impasto.nets.mobile import MobileConfig
 
 __all__ = [
     "AdaInRecipe",
@@ -38,6 +39,7 @@ __all__ = [
     "LocalRecipe",
     "LocalWeights",
     "LossWeights",
+    "MobileRecipe",
     "ScheduleConfig",
     "Stage",
     "TrainingRecipe",
@@ -299,6 +301,14 @@ class LensRecipe(TrainingRecipe):
             ("data.jitter", data.jitter, "from 0 to 0.5", 0 <= data.jitter <= 0.5),
             ("data.smallest", data.smallest, "above 0, largest and 1 at most", 0 < data.smallest <= data.largest <= 1),
         ]
+
+
+@dataclass(frozen=True)
+class MobileRecipe(LensRecipe):
+    """Everything that decides a training of ``mobile``, apart from its teacher and where the pictures lie."""
+
+    name: str = "mobile"
+    network: MobileConfig = field(default_factory=MobileConfig)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
