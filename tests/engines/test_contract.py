@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from dataclasses import fields, replace
 
 import numpy as np
@@ -85,10 +86,14 @@ def pictures(spec):
 
 
 @pytest.fixture(scope="module")
-def codes(engine, spec, artworks):
-    """Codes of two different pictures, or two of the styles that come with the engine."""
+def codes(engine, spec, artworks, request, tmp_path_factory):
+    """Codes of two different pictures, or of two installed styles for an engine whose styles are trained."""
     if not spec.capabilities.pictures:
-        first, second = list(engine.presets().values())[:2]
+        home = tmp_path_factory.mktemp("home")
+        shutil.copytree(request.getfixturevalue("trained"), home / "styles")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("IMPASTO_HOME", str(home))
+            first, second = list(engine.presets().values())[-2:]
         return replace(first, name="stars"), replace(second, name="crockery")
     first, second = (to_float(artwork) for artwork in artworks)
     return (
