@@ -305,7 +305,7 @@ def distill(
     out: Out,
     engine: Annotated[
         str, typer.Option(help="The larger engine whose paintings are learned from: 'impasto engines' lists them.")
-    ] = "gatys",
+    ] = "brush",
     engine_set: Annotated[
         list[str] | None,
         typer.Option(help="A setting of the engine's own, NAME=VALUE, such as iterations=300; may be repeated."),
