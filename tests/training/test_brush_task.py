@@ -117,3 +117,24 @@ def test_the_sheet_shows_every_pair(make_task):
     with torch.no_grad():
         assert task.sheet(task.model, torch.device("cpu")).size == (4 * 56, 3 * 40)
         assert make_task().sheet(task.model, torch.device("cpu")).size == (5 * 48, 4 * 48)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, [[0, 1], [0, 1]]), (1, [[0], [1]]), (2, [[0, 1], [0, 1]]), (5, [[0, 1], [0, 1]])]
+)
+def test_teachers_judge_in_turn(make_task, count, expected):
+    task = make_task()
+    task.teachers = task.teachers * 2
+    assert [task._judging(step, count) for step in range(2)] == expected
+
+
+def test_one_of_two_equal_judges_asks_what_both_would(make_task):
+    both, one = make_task("losses.coarse=0.0"), make_task("losses.coarse=0.0", "losses.judges=1")
+    for task in (both, one):
+        task.prepare(torch.device("cpu"))
+        task.teachers, task.scales = task.teachers * 2, task.scales * 2
+    batch = tensors(both.batch(0, 0))
+    expected, found = (task.losses(task.model, batch, 0) for task in (both, one))
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].item() == pytest.approx(value.item(), rel=1e-5), name

@@ -139,11 +139,13 @@ class BrushTask:
         down, right = (int(v) for v in rng.integers(0, phases, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
-        for index, (teacher, scales) in enumerate(zip(self.teachers, self.scales, strict=True)):
+        judging = self._judging(step, weights.judges)
+        for index in judging:
+            teacher, scales = self.teachers[index], self.scales[index]
             used = weights if index == 0 else replace(weights, coarse=0.0)  # longer strokes: the first one says enough
             targets = self._targets(teacher, scales, seen, style, used)
             for name, value in self._perceptual(teacher, scales, shown, targets, used).items():
-                part = value / len(self.teachers)
+                part = value / len(judging)
                 terms[name] = terms[name] + part if name in terms else part
         if weights.color > 0:
             directions = random_directions(16, 3, torch.Generator().manual_seed(step)).to(painted.device)
@@ -152,6 +154,11 @@ class BrushTask:
         if weights.stability > 0 and step % weights.stability_every == 0:
             terms["stability"] = weights.stability * self._stability(model, content, style, painted, step)
         return terms
+
+    def _judging(self, step: int, count: int) -> list[int]:
+        """Which teachers judge a step: all, or ``count`` of them in turn."""
+        total = len(self.teachers)
+        return list(range(total)) if count in (0, total) else sorted({(step * count + i) % total for i in range(count)})
 
     def _targets(
         self, teacher: Teacher, scales: dict[str, Tensor], content: Tensor, style: Tensor, weights: LossWeights

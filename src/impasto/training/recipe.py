@@ -141,6 +141,8 @@ class LossWeights:
         stability_every: see ``stability``.
         variation: total variation.
         range: values outside of ``[0, 1]``.
+        judges: how many of the teachers judge a step, in turn, which costs less and asks the same in the long run; 0
+            for all of them.
     """
 
     content: float = 1.0
@@ -154,6 +156,7 @@ class LossWeights:
     stability_every: int = 4
     variation: float = 0.3
     range: float = 2.0
+    judges: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,10 @@ class BrushRecipe(TrainingRecipe):
         """Ranges of the data, and of a loss that is not computed every step."""
         found = data_rules(self.data)
         for stage in self.stages:
-            every = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses)).stability_every
+            losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
+            every, judges = losses.stability_every, losses.judges
             found.append(("losses.stability_every", every, "1 or more", every >= 1))
+            found.append(("losses.judges", judges, "0 or more", judges >= 0))
         return found
 
 
