@@ -1,4 +1,4 @@
-"""The first minute: a photograph in several presets and in the style of one picture, on one sheet.
+"""The first minute: a photograph in several presets on one sheet, and a cat in the strokes of one picture.
 
 Photographs are those that scikit-image carries; the style picture is painted here, so nothing is downloaded.
 """
@@ -71,8 +71,11 @@ def main(folder: Path) -> None:
     sheet = contact_sheet(stylizer, photo, [*PRESETS, swirls])
     write_picture(folder / "sheet.png", sheet)
     impasto.stylize(photo.pixels, PRESETS[0]).save(folder / f"coffee-{PRESETS[0]}.jpg")
-    print(f"{len(PRESETS) + 2} paintings in {time.perf_counter() - begun:.1f} s")
-    print(f"look at {(folder / 'sheet.png').resolve()}")
+    print(f"{len(PRESETS) + 2} paintings in {time.perf_counter() - begun:.1f} s, now one stroke by stroke ...")
+    cat = impasto.stylize(skimage.data.chelsea(), style, engine="quilt")
+    cat.save(folder / "cat.png")
+    print(f"look at {(folder / 'cat.png').resolve()}")
+    print(f"    and {(folder / 'sheet.png').resolve()}")
 
 
 if __name__ == "__main__":
