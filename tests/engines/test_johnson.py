@@ -1,6 +1,5 @@
 """What is particular to ``johnson``: a style is a network, found by name or file, and never mistaken for another."""
 
-import json
 import re
 import shutil
 import tomllib
