@@ -30,6 +30,7 @@ from impasto.config import StylizeConfig
 from impasto.engines.brush import Brush
 from impasto.engines.johnson_styles import INPUTS as JOHNSON_INPUTS
 from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
+from impasto.engines.local import split_local
 from impasto.errors import OutputError, UsageError, WeightsError
 from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
 from impasto.nets.encoders import build_lens
@@ -48,6 +49,7 @@ __all__ = [
     "export_brush",
     "export_johnson",
     "export_lens",
+    "export_local",
     "export_set",
     "measure_parity",
     "round_to_half",
@@ -98,11 +100,12 @@ def export_set(
 ) -> list[ExportedFile]:
     """Everything that is shipped, from the file that a training wrote.
 
-    Of ``brush``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``: the
-    half-precision file and the card.
+    Of ``brush``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``, ``adain`` and
+    ``local``: the half-precision file and the card.
 
     Args:
-        weights: ``brush.safetensors`` or ``lens.safetensors`` of a training.
+        weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors`` or ``local.safetensors`` of a
+            training.
         folder: where to; it is made when missing.
         name: of the set.
         artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
@@ -116,6 +119,8 @@ def export_set(
     state, metadata = read_tensors(weights)
     if "convolutions.relu1_1.weight" in state:
         return export_lens(weights, folder)
+    if metadata.get("engine") == "local":
+        return export_local(weights, folder)
     if metadata.get("encoder"):
         return export_adain(weights, folder)
     if metadata.get("style"):
@@ -162,6 +167,27 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     written = [_described(path, "net")]
     count = sum(value.numel() for value in state.values())
     _write_card(folder / "adain.toml", "adain", {"net": count}, metadata, written)
+    return written
+
+
+def export_local(weights: Path, folder: Path) -> list[ExportedFile]:
+    """The network's file in half precision, and its card: ``local``, or ``local-mobile`` where it has its own encoder.
+
+    Raises:
+        WeightsError: the file cannot be read, or holds no network of local.
+    """
+    state, metadata = read_tensors(weights)
+    name = "local-mobile" if "mobile" in metadata else "local"
+    split_local(state, metadata)  # it loads
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
+    written = [_described(path, "net"), _described(path, "training")]  # one file is both
+    parameters: dict[str, int] = {}
+    for key, value in state.items():
+        part = key.partition(".")[0]
+        parameters[part] = parameters.get(part, 0) + value.numel()
+    _write_card(folder / f"{name}.toml", name, parameters, metadata, written)
     return written
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from impasto.config import StylizeConfig
 from impasto.engines import Engine, engine_options, load_engine
-from impasto.engines.base import ProgressCallback, RenderEstimate, StyleFiles
+from impasto.engines.base import Explaining, ProgressCallback, RenderEstimate, StyleFiles
 from impasto.engines.fields import composite, resize_field, spread_field
 from impasto.engines.registry import ENGINES
 from impasto.errors import FieldError, UnknownNameError, UsageError
@@ -64,6 +64,7 @@ class Stylization:
         info: what is known of the content's file.
         recipe: engine, weights, settings, styles and versions, ready for JSON.
         seconds: time the rendering took.
+        explanation: ``[h, w, 3]`` float32, where the engine looked, if that was asked for.
     """
 
     stored: NDArray[Any]
@@ -71,6 +72,7 @@ class Stylization:
     info: PictureInfo
     recipe: dict[str, Any]
     seconds: float
+    explanation: FloatArray | None = None
 
     @property
     def pixels(self) -> FloatArray:
@@ -216,6 +218,17 @@ class Stylizer:
         size = picture.size if settings.size is None else _target_size(picture.size, settings.size)
         return self.engine.estimate(size, field, settings)
 
+    def check_explaining(self) -> Explaining:
+        """The engine, if it can show where it looked.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        if isinstance(self.engine, Explaining):
+            return self.engine
+        able = ", ".join(name for name, spec in ENGINES.items() if spec.capabilities.explains)
+        raise UsageError(f"the engine '{self.engine.name}' cannot explain where it looks; these can: {able or 'none'}")
+
     def _check_options(self, config: StylizeConfig) -> None:
         if self.engine.name in ENGINES:  # others were made by the caller, and check for themselves
             engine_options(self.engine.name, config.options)
@@ -228,6 +241,7 @@ class Stylizer:
         *,
         mask: PictureSource | None = None,
         keep: FloatArray | None = None,
+        explain: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> Stylization:
         """Paint a photograph with a style field; the result has the photograph's size (or ``config.size``).
@@ -243,14 +257,17 @@ class Stylizer:
             keep: ``[H, W]`` in ``[0, 1]``, how much of the photograph to lay over the painting. Less weight in the
                 field means a milder style in an engine's own way; this is a crossfade, after which a face is still
                 that face.
+            explain: also show where the engine looked, as the result's ``explanation``.
             on_progress: called now and then.
 
         Raises:
+            UsageError: ``explain``, of an engine that cannot.
             FieldError: the field or the mask does not fit the picture, or the field the weights.
             ImageError: the picture or the mask cannot be read.
         """
         settings = config or StylizeConfig()
         self._check_options(settings)
+        explainer = self.check_explaining() if explain else None
         picture = content if isinstance(content, Picture) else read_picture(content)
         source, stored, alpha = picture.info, picture.stored, picture.alpha
         recipe = _recipe(self.engine, field, settings, source.source)
@@ -266,7 +283,8 @@ class Stylizer:
         begun = time.perf_counter()
         painted = self._painted(stored, scaled, keep, settings, on_progress)
         seconds = time.perf_counter() - begun
-        return Stylization(painted, alpha, source, recipe, seconds)
+        shown = None if explainer is None else explainer.explain(stored, scaled, settings)
+        return Stylization(painted, alpha, source, recipe, seconds, shown)
 
     def _painted(
         self,
@@ -297,6 +315,7 @@ class Stylizer:
         region_config: RegionConfig | None = None,
         mask: PictureSource | None = None,
         config: StylizeConfig | None = None,
+        explain: bool = False,
         on_progress: ProgressCallback | None = None,
     ) -> Stylization:
         """Encode the styles, mix them by their shares, put others into regions, limit all to a mask, and render.
@@ -308,6 +327,7 @@ class Stylizer:
             region_config: how regions are found, feathered, and what is protected.
             mask: where to paint.
             config: the settings.
+            explain: see :meth:`render`.
             on_progress: called now and then.
 
         Raises:
@@ -315,18 +335,22 @@ class Stylizer:
         """
         settings, region_settings = config or StylizeConfig(), region_config or RegionConfig()
         self._check_options(settings)
+        if explain:
+            self.check_explaining()
         if not styles and not regions:
             raise UsageError("at least one style is needed")
         picture = content if isinstance(content, Picture) else read_picture(content)
         codes = [self.encode(request.source, config=settings) for request in styles]
         base = StyleField.mixed(codes, [request.share for request in styles]) if styles else None
         if base is not None and not regions and not region_settings.protect:
-            return self.render(picture, base, settings, mask=mask, on_progress=on_progress)
+            return self.render(picture, base, settings, mask=mask, explain=explain, on_progress=on_progress)
         regions = [self.encoded(region, settings, region_settings) for region in regions]
         inside = [region.style if isinstance(region.style, StyleCode) else None for region in regions]
         plan = RegionPlan.make(picture, regions, region_settings)
         field = plan.field(inside, base)
-        result = self.render(picture, field, settings, mask=mask, keep=plan.keep, on_progress=on_progress)
+        result = self.render(
+            picture, field, settings, mask=mask, keep=plan.keep, explain=explain, on_progress=on_progress
+        )
         plain = () if base is None else base.layers
         plain += tuple(
             StyleLayer(code, one.strength) for one, code in zip(regions, inside, strict=True) if code is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from impasto.config import StylizeConfig
 from impasto.errors import OutputError, UsageError
 from impasto.regions.settings import RegionConfig
 from impasto.regions.specs import RegionStyle
+
+if TYPE_CHECKING:
+    from impasto.types import FloatArray
 
 __all__ = ["register"]
 
@@ -69,6 +72,10 @@ def _stylize(
         Path | None,
         typer.Option(help="Of slow engines: keep this picture up to date while they paint.", show_default=False),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Of engines with attention: write a picture of where they look.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")] = False,
 ) -> None:
     """Paint a photograph in the style of a picture or a preset.
@@ -96,13 +103,18 @@ def _stylize(
     target = output or photo.parent / f"{photo.stem}.{label}{photo.suffix or '.png'}"
     check_output(photo, target)
 
-    if preview is not None:
-        check_output(photo, preview)
+    for besides in (preview, explain):
+        if besides is not None:
+            check_output(photo, besides)
+    if explain is not None and explain.resolve() == target.resolve():
+        raise UsageError(f"'{explain}' cannot be painting and explanation at once; name another --explain")
 
     from impasto.cli.progress import show_progress
     from impasto.stylizer import StyleRequest, Stylizer
 
     stylizer = Stylizer.load(engine)
+    if explain is not None:
+        stylizer.check_explaining()
     requests = [StyleRequest(one, share) for one, share in zip(styles, shares, strict=True)]
     with show_progress(engine, preview, quiet=as_json) as on_progress:
         result = stylizer.stylize(
@@ -112,15 +124,27 @@ def _stylize(
             region_config=region_config,
             mask=mask,
             config=config,
+            explain=explain is not None,
             on_progress=on_progress,
         )
     result.save(target, depth=depth, quality=quality, strip=strip)
+    if explain is not None and result.explanation is not None:
+        _write_explanation(explain, result.explanation)
     if as_json:
         height, width = result.stored.shape[:2]
         said = {"output": str(target), "height": height, "width": width, "seconds": round(result.seconds, 4)}
         say(json.dumps(said | {"recipe": result.recipe}, ensure_ascii=False))
     else:
         say(f"{target}  ({result.seconds:.2f} s)")
+
+
+def _write_explanation(path: Path, shown: FloatArray) -> None:
+    import numpy as np
+
+    from impasto.image import write_picture
+    from impasto.ops.tiling import quantised
+
+    write_picture(path, quantised(shown, np.uint8), strip=True)
 
 
 def _label(styles: list[str]) -> str:

@@ -73,6 +73,7 @@ class Capabilities:
         gpu: profits from an accelerator.
         slow: takes seconds to minutes, and shows what it does on the way.
         pictures: any picture can be a style; where not, a style is trained first, and asked for by its name.
+        explains: can show where it looked; see :class:`Explaining`.
     """
 
     field: bool
@@ -81,6 +82,7 @@ class Capabilities:
     gpu: bool
     slow: bool = False
     pictures: bool = True
+    explains: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,14 @@ class StyleFiles(Protocol):
 
     def open_style(self, path: Path) -> StyleCode:
         """The code of a file that ends in :attr:`style_suffix`."""
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """An engine that can show where it looked."""
+
+    def explain(self, content: NDArray[Any], field: StyleField, config: StylizeConfig) -> FloatArray:
+        """A picture ``[h, w, 3]`` in ``[0, 1]`` of how a rendering with these arguments comes about."""
 
 
 class PresetInfo(Protocol):
