@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from impasto.losses.content import content_loss, instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
-from impasto.losses.regularity import identity_loss, range_loss, shift_noise, stability_loss, total_variation
+from impasto.losses.regularity import calm_loss, identity_loss, range_loss, shift_noise, stability_loss, total_variation
 
 
 def picture(seed, *, height=48, width=40, channels=3):
@@ -99,3 +99,18 @@ def test_range_and_identity():
     assert range_loss(torch.tensor([[-0.5, 1.25]])) == pytest.approx(0.375)
     assert identity_loss(picture(6), picture(6)) == 0
     assert identity_loss(picture(6) + 0.25, picture(6)) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_calm_counts_marks_in_flat_areas_alone():
+    generator = torch.Generator().manual_seed(0)
+    content = torch.full((1, 3, 64, 64), 0.5)
+    content[..., 32:] = torch.rand(1, 3, 64, 32, generator=generator)
+    marks = 0.3 * torch.rand(1, 3, 64, 64, generator=generator)
+    flat, busy = marks.clone(), marks.clone()
+    flat[..., 20:] = 0
+    busy[..., :44] = 0
+    assert calm_loss(busy, content) < 0.05 * calm_loss(flat, content)
+    assert calm_loss(torch.full_like(content, 0.2), content) == 0
+    even = torch.full_like(content, 0.5)
+    assert calm_loss(marks, even).item() == pytest.approx(total_variation(marks).item(), rel=1e-5)
+    assert calm_loss(torch.rand(1, 3, 5, 4), torch.rand(1, 3, 5, 4)).isfinite()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
-from impasto.losses.regularity import identity_loss, range_loss, shift_noise, stability_loss, total_variation
+from impasto.losses.regularity import calm_loss, identity_loss, range_loss, shift_noise, stability_loss, total_variation
 from impasto.losses.statistics import Statistics, feature_statistics, style_distance
 from impasto.losses.wasserstein import random_directions, sliced_wasserstein
 from impasto.nets.brush import BrushModel
@@ -130,6 +130,8 @@ class BrushTask:
             "variation": weights.variation * total_variation(painted),
             "range": weights.range * range_loss(painted),
         }
+        if weights.calm > 0:
+            terms["calm"] = weights.calm * calm_loss(painted, content)
         own = min(self.recipe.data.own_pairs, content.shape[0])
         if own:
             terms["identity"] = weights.identity * identity_loss(painted[-own:], content[-own:])

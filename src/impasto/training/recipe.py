@@ -141,6 +141,7 @@ class LossWeights:
         stability_every: see ``stability``.
         variation: total variation.
         range: values outside of ``[0, 1]``.
+        calm: total variation where the photograph is flat.
         judges: how many of the teachers judge a step, in turn, which costs less and asks the same in the long run; 0
             for all of them.
     """
@@ -156,6 +157,7 @@ class LossWeights:
     stability_every: int = 4
     variation: float = 0.3
     range: float = 2.0
+    calm: float = 0.0
     judges: int = 0
 
 
