@@ -101,7 +101,8 @@ def masks(tmp_path):
 
 def tensors(path):
     with safe_open(path, framework="pt") as handle:
-        return {name: handle.get_tensor(name) for name in handle.keys()}, handle.metadata()
+        names = list(handle.keys())
+        return {name: handle.get_tensor(name) for name in names}, handle.metadata()
 
 
 # --- masks -----------------------------------------------------------------------------------------------------------

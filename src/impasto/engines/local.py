@@ -30,7 +30,7 @@ from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback, RenderEstimate
 from impasto.engines.fields import resize_field
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
-from impasto.errors import FieldError, WeightsError
+from impasto.errors import FieldError, UsageError, WeightsError
 from impasto.field import StyleCode, StyleField
 from impasto.image.color import luminance, resize
 from impasto.nets.encoders import load_encoder
@@ -57,6 +57,7 @@ MULTIPLE = 8
 HALO = 80  # encoder and decoder look 69 pixels far
 STYLE_SIDE = 384  # a style picture is seen at this short side ...
 STYLE_PIXELS = 384 * 512  # ... and at no more pixels: 3072 places to look at
+EDGE = 2  # places along a style's border, where features see its mirror image: the photograph's border would look there
 THUMBNAIL = 16  # the code's vector is the style at this size
 PROXY_PIXELS = 768 * 768
 EXPLAINED_PIXELS = 512 * 512
@@ -193,8 +194,13 @@ class Local:
         colours = _colours(style.shape[0], style.shape[1])
         queries, tokens = self._net.queries(maps, known), self._tokens_of(code)
         grid = (maps[LAYERS[-1]].shape[2], maps[LAYERS[-1]].shape[3])
-        places = (-(-style.shape[0] // MULTIPLE), -(-style.shape[1] // MULTIPLE))
-        seen = torch.from_numpy(_colours(*places)).reshape(1, -1, 3)
+        _, lying = pad_to_multiple(style, MARGIN, MULTIPLE)
+        whole, looked_at = _grid(lying), _without_edge(_grid(lying))
+        lengths = [part.stop - part.start for part in whole]
+        part = tuple(
+            slice(one.start - all_.start, one.stop - all_.start) for one, all_ in zip(looked_at, whole, strict=True)
+        )
+        seen = torch.from_numpy(_colours(lengths[0], lengths[1])[part]).reshape(1, -1, 3)
         found = []
         for row in queries.reshape(grid[0], 1, grid[1], -1):  # bounded memory
             looked = attention(row, tokens.keys)
@@ -231,7 +237,7 @@ class Local:
         padded, inside = pad_to_multiple(to_float(code.parts["picture"]), MARGIN, MULTIPLE)
         with torch.inference_mode():
             maps = self._encoded(padded)
-            tokens: StyleTokens = self._net.tokens(_inner(maps, inside))
+            tokens: StyleTokens = self._net.tokens(_cut(maps, _without_edge(_grid(inside))))
         with self._lock:
             self._tokens[digest] = tokens
             while len(self._tokens) > KEPT_STYLES:
@@ -252,7 +258,7 @@ class Local:
     def _measured(
         self, maps: Mapping[str, Tensor], inside: tuple[slice, slice], field: StyleField, size: tuple[int, int]
     ) -> list[ContentStatistics]:
-        inner = _inner(maps, inside)
+        inner = _cut(maps, _grid(inside))
         whole = content_statistics(inner)
         found = []
         for layer in field.layers:
@@ -295,11 +301,19 @@ def _grid(inside: tuple[slice, slice]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _inner(maps: Mapping[str, Tensor], inside: tuple[slice, slice]) -> dict[str, Tensor]:
-    """Features without those of the margin."""
-    rows, columns = _grid(inside)
+def _without_edge(grid: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The grid without its outermost places, where it is large enough to spare them."""
+    rows, columns = (
+        slice(part.start + EDGE, part.stop - EDGE) if part.stop - part.start >= 6 * EDGE else part for part in grid
+    )
+    return rows, columns
+
+
+def _cut(maps: Mapping[str, Tensor], grid: tuple[slice, slice]) -> dict[str, Tensor]:
+    """A part of the features at 1/2, 1/4 and 1/8, given on the last of these grids."""
+    rows, columns = grid
     found = {}
-    for name, factor in zip(LAYERS, (4, 2, 1), strict=True):  # at 1/2, 1/4 and 1/8
+    for name, factor in zip(LAYERS, (4, 2, 1), strict=True):
         found[name] = maps[name][
             :, :, rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor
         ]
@@ -389,6 +403,6 @@ def split_local(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> tuple[
         net = LocalNet(LocalConfig(channels, int(sizes["keys"]), widths, bool(sizes["separable"])))
         encoder = {key.removeprefix("encoder."): v for key, v in state.items() if key.startswith("encoder.")}
         net.load_state_dict({key: value.float() for key, value in state.items() if not key.startswith("encoder.")})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
         raise WeightsError(f"the weights are no network of local: {error}") from error
     return net.requires_grad_(False), encoder
