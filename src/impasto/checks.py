@@ -15,8 +15,9 @@ def check_range(name: str, value: float, smallest: float, largest: float) -> flo
     Raises:
         UsageError: otherwise.
     """
-    if not math.isfinite(value) or not smallest <= value <= largest:
-        raise UsageError(f"{name} must lie between {smallest:g} and {largest:g}, not {value:g}")
+    if not smallest <= value <= largest or not math.isfinite(value):
+        shown = f"{value:g}" if isinstance(value, float) or abs(value) < 10**300 else "a number of that size"
+        raise UsageError(f"{name} must lie between {smallest:g} and {largest:g}, not {shown}")
     return value
 
 

@@ -40,7 +40,7 @@ def test_loopback_hosts_are_known(server, host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example", "http://["]
 )
 def test_pages_of_other_sites_are_refused(server, origin, photo_bytes):
     answer = server.client.post("/v1/uploads", files={"file": photo_bytes}, headers={"Origin": origin})

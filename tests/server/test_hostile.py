@@ -137,6 +137,15 @@ def test_path_tricks_in_names(server, name):
     assert server.stored_files() == []
 
 
+@pytest.mark.parametrize(
+    "options", ['{"steps": 1' + "0" * 400 + "}", '{"\\ud800": 1}', '{"trouble": "\\ud800"}', "[" * 100_000]
+)
+def test_options_beyond_everything(server, options):
+    fields = {"style": "grey", "engine": "fake-fast", "options": options}
+    answer = server.client.post("/v1/stylize", files={"content": png(PIXELS)}, data=fields)
+    assert 400 <= problem(answer, answer.status_code)["status"] < 500
+
+
 def test_strange_but_harmless_pictures_are_read(server):
     phone = jpeg(PIXELS) + b"\0\0\0\x18ftypmp42" + bytes(500)  # a photograph with a film behind it
     for data in (phone, with_text_chunk(b"a comment"), png(PIXELS) + b"\0" * 10):

@@ -38,6 +38,24 @@ def events_of(server, path):
     return found
 
 
+def again(server, url, painting):
+    """A result in other formats: the same pixels, the recipe too unless it is left out; and as a thumbnail."""
+
+    def get(**query):
+        answer = server.client.get(url, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    assert get(format="png").content == painting
+    jpeg_file, plain = get(format="jpeg", quality=90), get(strip="true")
+    assert jpeg_file.headers["content-type"] == "image/jpeg" and '.jpg"' in jpeg_file.headers["content-disposition"]
+    assert b'"engine": "fake-slow"' in jpeg_file.content and b'"engine"' not in plain.content
+    assert np.array_equal(pixels_in(plain.content), pixels_in(painting))
+    small = get(format="webp", size=20)
+    assert max(pixels_in(small.content).shape) == 20 and small.headers["content-type"] == "image/webp"
+    problem(server.client.get(url, params={"format": "tiff"}), 422, "invalid")
+
+
 def test_a_job_from_begin_to_end(server, photo_bytes, photograph):
     before = server.stored_files()
     answer = server.client.post("/v1/jobs", json=request(photo_bytes, steps=30, pause=0.1))
@@ -58,6 +76,7 @@ def test_a_job_from_begin_to_end(server, photo_bytes, photograph):
     assert result.headers["content-disposition"].startswith("attachment")
     assert np.array_equal(pixels_in(result.content), 255 - photograph)
     assert len(result.content) == final["result"]["bytes"]
+    again(server, final["result"]["url"], result.content)
     assert not [name for name in server.stored_files() if name.startswith("pictures")]
     assert events_of(server, f"/v1/jobs/{job['id']}/events")[-1][0] == "end"  # also after the end
     assert server.client.delete(f"/v1/jobs/{job['id']}").status_code == 204
@@ -95,6 +114,24 @@ def test_running_jobs_can_be_cancelled(server, photo_bytes, trouble):
     assert time.monotonic() - begun < 20
     assert server.status(job) == "cancelled"
     assert not [name for name in server.stored_files() if name.startswith("pictures")]
+
+
+@pytest.mark.slow
+def test_jobs_can_be_cancelled_while_their_worker_starts(start_server, photo_bytes):
+    server = start_server()
+    job = server.job(**request(photo_bytes, steps=10_000, pause=0.05, note=55))
+    server.wait_until(lambda: 'impasto_running{pool="slow"} 1.0' in server.client.get("/metrics").text)
+    assert server.client.post(f"/v1/jobs/{job}/cancel").json()["status"] == "cancelled"
+    assert server.ended(server.job(**request(photo_bytes)))["status"] == "done"  # it does not wait for the other
+    assert not (server.markers / "55").exists()
+
+
+def test_nobody_waits_for_an_estimate_behind_a_slow_job(server, photo_bytes):
+    job = server.job(**request(photo_bytes, steps=10_000, pause=0.05))
+    server.wait_until(lambda: server.status(job) == "running")
+    answer = server.client.post("/v1/estimate", json={"engine": "fake-slow", "height": 10, "width": 10}, timeout=30)
+    assert problem(answer, 429, "busy")["retry_after"] == int(answer.headers["retry-after"])
+    server.client.delete(f"/v1/jobs/{job}")
 
 
 def test_waiting_jobs_can_be_cancelled(server, photo_bytes):

@@ -1,5 +1,6 @@
 """Parts of the server on their own: messages, names, uploads, the store, settings, the command."""
 
+import asyncio
 import io
 import json
 import socket
@@ -17,6 +18,7 @@ from PIL import Image
 
 from impasto.errors import OutputError, UsageError
 from impasto.server.media import check_name, entry_name, recognise
+from impasto.server.pool import Lane, Pool, PoolSettings
 from impasto.server.problems import Problem, ProblemError
 from impasto.server.settings import ServerSettings, default_state_folder, is_loopback
 from impasto.server.store import JobStore
@@ -170,6 +172,20 @@ def test_jobs_cannot_be_half_stored(tmp_path):
         store.add([new_job("a", "x"), new_job("a", "x")], {"x": b"1"})  # an id twice
     assert store.get("a") is None and files_in(store) == []
     store.close()
+
+
+def test_a_place_outlives_workers_that_do_not_start(tmp_path):
+    async def twice():
+        settings = PoolSettings("test", 1, 4, (), None, "", str(tmp_path / "missing"), {})
+        pool = Pool(settings, lambda *args, **facts: None)
+        pool.start()
+        for _ in range(2):
+            ticket = pool.submit({"kind": "inspect"}, {}, lane=Lane.REQUEST, seconds=5, patience=20)
+            with pytest.raises(ProblemError, match="no worker could be started"):
+                await asyncio.wait_for(ticket.done, 10)
+        await pool.close()
+
+    asyncio.run(twice())
 
 
 @pytest.mark.parametrize(

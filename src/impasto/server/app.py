@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
@@ -109,34 +110,35 @@ def studio_folder() -> Path:
     return folder
 
 
-def _respond(request: Request, problem: Problem, headers: Any = None) -> JSONResponse:
+def _respond(request: Request, problem: Problem, headers: Any = None) -> Response:
     named: dict[str, str] = dict(headers or {})
     if "retry_after" in problem.extra:
         named["Retry-After"] = str(problem.extra["retry_after"])
     identifier = request.scope.get("state", {}).get("request_id")
-    return JSONResponse(problem.as_dict(identifier), problem.status, named, media_type=MEDIA_TYPE)
+    body = json.dumps(problem.as_dict(identifier))  # in ASCII: what a client wrote may be no text
+    return Response(body.encode(), problem.status, named, media_type=MEDIA_TYPE)
 
 
-async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+async def _answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ImpastoError):
         raise error
     return _respond(request, problem_of(error))
 
 
-async def _answer_status(request: Request, error: Exception) -> JSONResponse:
+async def _answer_status(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     kind = _KIND_OF_STATUS.get(error.status_code, "internal" if error.status_code >= 500 else "bad-request")
-    details = {404: f"there is nothing at {request.url.path[:200]}", 405: f"{request.method} does not exist here"}
+    details = {404: f"there is nothing at {request.scope['path'][:200]}", 405: f"{request.method} does not exist here"}
     problem = Problem(kind, details.get(error.status_code, str(error.detail)))
     return _respond(request, problem, error.headers)
 
 
-async def _answer_validation(request: Request, error: Exception) -> JSONResponse:
+async def _answer_validation(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     return _respond(request, validation_problem(error.errors()).problem)
 
 
-async def _answer_nobody(request: Request, error: Exception) -> JSONResponse:
+async def _answer_nobody(request: Request, error: Exception) -> Response:
     return _respond(request, Problem("cancelled", "the client went away"))

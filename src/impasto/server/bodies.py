@@ -6,12 +6,12 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -129,7 +129,7 @@ class Intake:
                 if self.held > self._settings.received_bytes:
                     raise ProblemError("busy", "too many large requests at a time; try again later", retry_after=5)
                 chunks.append(chunk)
-            yield b"".join(chunks)
+            yield _joined(chunks)  # no name for it here: whoever reads it may let go of it
         finally:
             chunks.clear()
             self.held -= size
@@ -150,18 +150,29 @@ class Intake:
             ProblemError: another media type, damaged, or values that are not valid.
         """
         async with self.receive(request) as data:
-            media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            parts: dict[str, Part] = {}
-            if media_type == "application/json":
-                model = _validated(lambda: kind.model_validate_json(data))
-            elif media_type == "multipart/form-data":
-                form = await read_form(request, data)
-                fields, parts = _fields_of(form, kind, many=many)
-                del form
-                model = _validated(lambda: kind.model_validate(fields))
-            else:
-                raise ProblemError("media-type", "send application/json or multipart/form-data")
+            model, parts = await _understood(request, data, kind, many=many)
+            del data  # the parts hold the pictures now
             yield Body(model, parts, self._uploads, self._settings.picture_bytes)
+
+
+async def _understood(
+    request: Request, data: bytes, kind: type[Model], *, many: bool
+) -> tuple[Model, Mapping[str, Part]]:
+    """A body as a model, and the files of a form."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        return _validated(lambda: kind.model_validate_json(data)), {}
+    if media_type != "multipart/form-data":
+        raise ProblemError("media-type", "send application/json or multipart/form-data")
+    fields, parts = _fields_of(await read_form(request, data), kind, many=many)
+    return _validated(lambda: kind.model_validate(fields)), parts
+
+
+def _joined(chunks: list[bytes]) -> bytes:
+    """All chunks in one; they are not kept beside it."""
+    data = b"".join(chunks)
+    chunks.clear()
+    return data
 
 
 def _validated(call: Callable[[], Model]) -> Model:
@@ -344,8 +355,8 @@ class _FormReader:
         """A field that holds JSON; the text itself if it does not, for the model to refuse."""
         text = self._text(name)
         try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
+            return from_json(text)  # as strict as a JSON body: no half of a surrogate pair, no endless nesting
+        except ValueError:
             return text
 
     def value(self, row: Mapping[str, Any]) -> Any:

@@ -52,6 +52,15 @@ def session_of(token: str) -> str:
     return hmac.new(token.encode(), b"impasto session", hashlib.sha256).hexdigest()
 
 
+def _same_site(origin: str, host: str) -> bool:
+    """Whether a page's origin is the server itself, as the request names it."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # like http://[
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host
+
+
 class Gate:
     """Checks of host, origin and token; request ids, security headers, one log line and the figures of each request."""
 
@@ -71,8 +80,8 @@ class Gate:
             await self._app(scope, receive, send)
             return
         passage = _Passage(scope, receive, send)
-        problem = self._refusal(scope)
         try:
+            problem = self._refusal(scope)
             if problem is not None:
                 await passage.answer(problem)
             else:
@@ -92,10 +101,8 @@ class Gate:
         if self._names is not None and name not in self._names:
             return Problem("host", "the server is not known under this name; name it with --allow-host")
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or parts.netloc.lower() != host:
-                return Problem("origin", "pages of other sites may not use this server; allow them with --cors-origin")
+        if origin is not None and origin not in self._origins and not _same_site(origin, host):
+            return Problem("origin", "pages of other sites may not use this server; allow them with --cors-origin")
         site = headers.get("sec-fetch-site")
         if origin is None and site == "cross-site" and scope["method"] not in _SAFE:
             return Problem("origin", "pages of other sites may not use this server")

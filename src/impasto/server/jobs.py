@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from impasto.server.store import ENDED, JobRecord, JobStore
 __all__ = ["JobManager", "NewJob", "event", "result_name"]
 
 KEEP_ALIVE = 15.0  # seconds between two signs of life on a quiet stream
+STORE_TROUBLE = 5.0  # seconds after which a queue that could not be written is tried again
 QUIET = 0.2  # seconds that a batch's stream waits to tell of several changes at once
 
 
@@ -37,22 +39,23 @@ class NewJob:
 
 
 class _Signal:
-    """Wakes everybody who waits, each time."""
+    """Wakes everybody who waits, each time. Who takes :attr:`next` before looking misses nothing that comes after."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self.next = asyncio.Event()
 
     def send(self) -> None:
-        self._event.set()
-        self._event = asyncio.Event()
+        self.next.set()
+        self.next = asyncio.Event()
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait for the next signal; False when none came in time."""
-        try:
-            await asyncio.wait_for(self._event.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+
+async def _came(signal: asyncio.Event, seconds: float) -> bool:
+    """Wait for a signal; False when it did not come in time."""
+    try:
+        await asyncio.wait_for(signal.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 @dataclass(eq=False)
@@ -322,23 +325,24 @@ class JobManager:
         told: tuple[int, int, Any] = (-1, live.version, live.progress)
         try:
             while not self.closing.is_set():
+                changed, now = live.changed.next, (live.status_version, live.version, live.progress)
                 record = self.store.get(job_id)
                 if record is None:
                     return
                 if record.ended:
                     yield event("end", self.describe(record))
                     return
-                if live.status_version != told[0]:
+                if now[0] != told[0]:
                     yield event("job", self.describe(record))
                 else:
-                    if live.version != told[1]:
+                    if now[1] != told[1]:
                         height, width = live.preview_size
-                        facts = {"url": _preview_url(job_id, live.version), "version": live.version}
+                        facts = {"url": _preview_url(job_id, now[1]), "version": now[1]}
                         yield event("preview", facts | {"height": height, "width": width})
-                    if live.progress is not told[2]:
-                        yield event("progress", live.progress)
-                told = (live.status_version, live.version, live.progress)
-                if not await live.changed.wait(KEEP_ALIVE):
+                    if now[2] is not told[2]:
+                        yield event("progress", now[2])
+                told = now
+                if not await _came(changed, KEEP_ALIVE):
                     yield b": keep-alive\n\n"
         finally:
             live.listeners -= 1
@@ -351,6 +355,7 @@ class JobManager:
         known: dict[str, str] = {}
         first = True
         while not self.closing.is_set():
+            changed = signal.next
             records = self.store.batch(batch_id)
             if not records:
                 return
@@ -365,7 +370,7 @@ class JobManager:
                 self._batch_changed.pop(batch_id, None)
                 return
             yield event("batch", self.describe_batch(batch_id, jobs=False))
-            if not await signal.wait(KEEP_ALIVE):
+            if not await _came(changed, KEEP_ALIVE):
                 yield b": keep-alive\n\n"
             await asyncio.sleep(QUIET)
 
@@ -399,19 +404,28 @@ class JobManager:
         arrived = self._arrived[name]
         while True:
             arrived.clear()
-            record = await asyncio.to_thread(self.store.claim, name)
+            try:
+                record = await asyncio.to_thread(self.store.claim, name)
+                if record is not None:
+                    await self._see_through(record)
+            except sqlite3.Error as error:  # a full disk, for instance: it must not end the queue
+                self._log("queue cannot be written", pool=name, error=str(error))
+                await asyncio.sleep(STORE_TROUBLE)
+                continue
             if record is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(arrived.wait(), 30)
-                continue
-            try:
-                await self._carry_out(record)
-            except Exception as error:  # a bug must not end the queue
-                self._log("job failed unexpectedly", job=record.id, error=repr(error))
-                problem = Problem("internal", "the job failed unexpectedly; the log has more")
-                await asyncio.to_thread(self.store.fail, record.id, problem.as_dict())
-            finally:
-                self._end_live(record.id)
+
+    async def _see_through(self, record: JobRecord) -> None:
+        """Carry a job out, whatever comes."""
+        try:
+            await self._carry_out(record)
+        except Exception as error:  # a bug must not end the queue
+            self._log("job failed unexpectedly", job=record.id, error=repr(error))
+            problem = Problem("internal", "the job failed unexpectedly; the log has more")
+            await asyncio.to_thread(self.store.fail, record.id, problem.as_dict())
+        finally:
+            self._end_live(record.id)
 
     async def _carry_out(self, record: JobRecord) -> None:
         live = self._live.setdefault(record.id, _Live())
@@ -470,7 +484,11 @@ class JobManager:
     async def _forget(self) -> None:
         """Remove what ended long ago."""
         while True:
-            gone = await asyncio.to_thread(self.store.expire, time.time() - self._settings.keep_seconds)
+            try:
+                gone = await asyncio.to_thread(self.store.expire, time.time() - self._settings.keep_seconds)
+            except (OSError, sqlite3.Error) as error:
+                self._log("results cannot be removed", error=str(error))
+                gone = []
             for job_id in gone:
                 self._changed(job_id)
             if gone:

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -250,8 +251,17 @@ class Pool:
         lane: Lane,
         seconds: float,
         on_event: EventHandler | None = None,
+        patience: float | None = None,
     ) -> Ticket:
         """Put an order into a lane; its ``done`` ends with the answer.
+
+        Args:
+            order: see :class:`Ticket`, like the following.
+            blobs: by key.
+            lane: who waits.
+            seconds: of one attempt.
+            on_event: hears of progress.
+            patience: seconds after which an order that no worker has begun with is sent away; None waits.
 
         Raises:
             ProblemError: too many are waiting.
@@ -260,6 +270,9 @@ class Pool:
             raise ProblemError("busy", "too many requests are waiting; try again later", retry_after=self.retry_after)
         ticket = Ticket(order, blobs, lane, seconds, asyncio.get_running_loop().create_future(), on_event)
         self._lanes[lane].append(ticket)
+        if patience is not None:
+            timer = asyncio.get_running_loop().call_later(patience, self._send_away, ticket)
+            ticket.done.add_done_callback(lambda _: timer.cancel())
         asyncio.create_task(self._notify())  # noqa: RUF006 - a moment long, and nothing depends on its end
         return ticket
 
@@ -283,12 +296,22 @@ class Pool:
             self._lanes[ticket.lane].remove(ticket)
             _fail(ticket, Problem(kind, "the request was taken back"))
             return
-        if ticket.worker is None or (ticket.done.done() and ticket.stopped):
+        if ticket.done.done() and ticket.stopped:
             return
-        worker, ticket.stopped = ticket.worker, ticket.stopped or kind
+        ticket.stopped = ticket.stopped or kind
+        worker = ticket.worker
+        if worker is None:  # between two workers: the next one does not begin with it
+            return
         with contextlib.suppress(_WorkerDiedError):
             worker.send({"type": "cancel", "task": ticket.number})
         asyncio.get_running_loop().call_later(GRACE, lambda: worker.kill() if ticket.worker is worker else None)
+
+    def _send_away(self, ticket: Ticket) -> None:
+        """The end of an order's patience."""
+        with contextlib.suppress(ValueError):
+            self._lanes[ticket.lane].remove(ticket)
+            facts = {"retry_after": max(5, self.retry_after)}
+            _fail(ticket, Problem("busy", "no worker was free in time; try again later", facts))
 
     def watch(self, ticket: Ticket, on: bool) -> None:
         """Say whether anybody wants to see previews of an order."""
@@ -325,6 +348,9 @@ class Pool:
             ticket.waited = begun - ticket.queued
             try:
                 await self._carry_out(place, ticket)
+            except Exception:  # a full disk, no more processes, a bug: must not end the place
+                self._log("order failed unexpectedly", pool=self.settings.name, trace=traceback.format_exc())
+                _fail(ticket, Problem("internal", "painting failed unexpectedly; the log has more"))
             except BaseException:
                 _fail(ticket, Problem("not-ready", "the server is closing"))
                 raise
@@ -337,7 +363,7 @@ class Pool:
         """One order, tried once more if its worker dies."""
         for _ in range(ATTEMPTS):
             worker = await self._worker_at(place)
-            if worker is None:
+            if worker is None or ticket.stopped:
                 break
             ticket.attempts += 1
             self._tell(ticket, {"type": "attempt", "attempts": ticket.attempts}, [])
@@ -354,9 +380,9 @@ class Pool:
                 continue
             self._settle(ticket, header, parts)
             return
+        _fail(ticket, self._reason(ticket))
         if self.settings.warm and self._places[place] is None:
             await self._worker_at(place)  # be ready for the next
-        _fail(ticket, self._reason(ticket))
 
     async def _called(self, worker: _Worker, ticket: Ticket) -> Message:
         loop = asyncio.get_running_loop()
@@ -403,7 +429,11 @@ class Pool:
         if found is not None:
             await self._vacate(place)
         begun = time.monotonic()
-        worker = await asyncio.to_thread(_Worker, self.settings)
+        try:
+            worker = await asyncio.to_thread(_Worker, self.settings)
+        except OSError as error:  # no space, no more processes
+            self._log("worker did not start", pool=self.settings.name, error=str(error))
+            return None
         try:
             await asyncio.get_running_loop().run_in_executor(self._threads, worker.wait_ready)
         except _WorkerDiedError:

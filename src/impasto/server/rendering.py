@@ -22,7 +22,7 @@ from impasto.config import StylizeConfig
 from impasto.engines import ProgressCallback
 from impasto.errors import FieldError, ImageError, ImageLimitError, UnknownNameError, UsageError
 from impasto.field import StyleCode, StyleField
-from impasto.image import Picture, read_mask, read_picture, resize
+from impasto.image import Picture, read_mask, read_picture, read_recipe, resize, write_picture
 from impasto.ops.tiling import quantised, to_float
 from impasto.server.media import WRITTEN
 from impasto.stylizer import Stylization, Stylizer
@@ -81,6 +81,7 @@ class Renderer:
         self._pictures = _Kept()
         self._codes: OrderedDict[tuple[Any, ...], StyleCode] = OrderedDict()
         self._kinds: dict[str, Callable[[dict[str, Any], Fetch, ProgressCallback | None], Answer]] = {
+            "convert": self._convert,
             "estimate": self._estimate,
             "inspect": self._inspect,
             "picture": self._show,
@@ -134,7 +135,29 @@ class Renderer:
         finally:
             path.unlink(missing_ok=True)
         facts = {"height": height, "width": width, "seconds": result.seconds, "media_type": media_type}
-        return Answer(facts, data)
+        return Answer(facts | {"quality": output["quality"], "strip": output["strip"]}, data)
+
+    def _convert(self, order: dict[str, Any], fetch: Fetch, on_progress: ProgressCallback | None) -> Answer:
+        """A painting in another format, with its recipe and metadata."""
+        picture, output = self._read(order["content"], fetch), order["output"]
+        media_type, suffix = WRITTEN[output["format"]]
+        before, path = Path(self.limits.folder) / "painting", Path(self.limits.folder) / f"result{suffix}"
+        try:
+            before.write_bytes(fetch([order["content"]["key"]])[order["content"]["key"]])
+            write_picture(
+                path,
+                quantised(picture.pixels, np.uint8),
+                alpha=picture.alpha,
+                like=picture.info,
+                quality=output["quality"],
+                recipe=read_recipe(before),
+                strip=output["strip"],
+            )
+            data = path.read_bytes()
+        finally:
+            before.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+        return Answer({"height": picture.height, "width": picture.width, "media_type": media_type}, data)
 
     def _presets(self, order: dict[str, Any], fetch: Fetch, on_progress: ProgressCallback | None) -> Answer:
         engine = self._stylizer(order["engine"]).engine

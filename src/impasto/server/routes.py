@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import zipfile
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
@@ -40,6 +40,8 @@ from impasto.stylizer import DEFAULT_ENGINE
 from impasto.version import __version__
 
 __all__ = ["router"]
+
+ESTIMATE_PATIENCE = 5.0  # seconds; behind a slow job an estimate would come when nobody asks for it any more
 
 router = APIRouter()
 Value = TypeVar("Value")
@@ -209,7 +211,7 @@ async def estimate(request: Request, service: Serving) -> dict[str, Any]:
         spec = await service.checked_engine(model.engine, model.options)
         order = {"kind": "estimate", **model.model_dump()}
         pool = "slow" if spec.capabilities.slow else "fast"
-        return (await wanted(request, service.paint(order, {}, Lane.REQUEST, pool))).facts
+        return (await wanted(request, service.paint(order, {}, Lane.REQUEST, pool, patience=ESTIMATE_PATIENCE))).facts
 
 
 # -- uploads -----------------------------------------------------------------------------------------------------------
@@ -415,15 +417,37 @@ async def job_preview(service: Serving, job_id: str) -> Response:
     "/v1/jobs/{job_id}/result",
     tags=["jobs"],
     response_class=FileResponse,
-    responses=problems(404, 409, 422, also={200: _PICTURES}),
+    responses=problems(404, 409, 413, 422, 429, 503, 504, also={200: _PICTURES}),
 )
 async def job_result(
-    service: Serving, job_id: str, download: Annotated[bool, Query(description="as a file to be saved")] = False
-) -> FileResponse:
-    """The painting."""
+    request: Request,
+    service: Serving,
+    job_id: str,
+    download: Annotated[bool, Query(description="as a file to be saved")] = False,
+    format: Annotated[Literal["jpeg", "png", "webp"] | None, Query(description="another than it was made in")] = None,
+    quality: Annotated[int, Query(ge=1, le=100, description="of another JPEG or WebP")] = 95,
+    strip: Annotated[bool, Query(description="without metadata, the recipe too")] = False,
+    size: Annotated[int | None, Query(ge=16, le=8192, description="longer side of a thumbnail [px]")] = None,
+) -> Response:
+    """The painting, as the job asked for it, or written anew in another format or size."""
     record, path = service.manager.result(job_id)
-    headers = {"Content-Disposition": _disposition("attachment" if download else "inline", record.name)}
-    return FileResponse(path, media_type=(record.result or {})["media_type"], headers=headers)
+    facts = record.result or {}
+    kinds = {media_type: name for name, (media_type, _) in WRITTEN.items()}
+    kind: str = format or kinds[facts["media_type"]]
+    name = str(Path(record.name).with_suffix(WRITTEN[kind][1]))
+    headers = {"Content-Disposition": _disposition("attachment" if download else "inline", name)}
+    output = {"format": kind, "quality": quality, "strip": strip}
+    if size is None and ((format is None and not strip) or _is_written_so(facts, output)):
+        return FileResponse(path, media_type=facts["media_type"], headers=headers)
+    done = await wanted(request, service.rewritten(path, output, size))
+    return Response(done.data, media_type=done.facts["media_type"], headers=headers)
+
+
+def _is_written_so(facts: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
+    """Whether a result's file is what is asked for already; without loss, quality means nothing."""
+    asked = [WRITTEN[output["format"]][0], output["strip"], output["quality"]]
+    found = [facts["media_type"], facts.get("strip", False), facts.get("quality", 95)]
+    return found[:2] == asked[:2] and (output["format"] == "png" or found == asked)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", tags=["jobs"], responses=problems(404, 409))

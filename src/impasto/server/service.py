@@ -9,6 +9,7 @@ import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from impasto.engines import ENGINES, EngineSpec, engine_options, engine_spec, options_type
@@ -23,7 +24,7 @@ from impasto.server.problems import ProblemError
 from impasto.server.schemas import Region, StyleRef, describe_settings, is_free_text
 from impasto.server.settings import ServerSettings, default_state_folder
 from impasto.server.store import JobRecord, JobStore
-from impasto.server.uploads import Upload, UploadStore
+from impasto.server.uploads import Upload, UploadStore, key_of
 from impasto.stylizer import DEFAULT_ENGINE
 
 __all__ = ["Painted", "Service", "list_engines", "missing_extra"]
@@ -154,14 +155,31 @@ class Service:
 
     # -- orders --------------------------------------------------------------------------------------------------------
 
-    async def paint(self, order: dict[str, Any], pictures: dict[str, bytes], lane: Lane, pool: str = "fast") -> Painted:
+    async def paint(
+        self,
+        order: dict[str, Any],
+        pictures: dict[str, bytes],
+        lane: Lane,
+        pool: str = "fast",
+        *,
+        patience: float | None = None,
+    ) -> Painted:
         """Have an order done while the client waits.
+
+        Args:
+            order: for a worker.
+            pictures: bytes by key.
+            lane: who waits.
+            pool: ``fast`` or ``slow``.
+            patience: seconds to wait for a worker's turn; the limit of requests by default.
 
         Raises:
             ProblemError: whatever went wrong.
         """
         place = self.pools[pool]
-        ticket = place.submit(order, pictures, lane=lane, seconds=self.settings.request_seconds)
+        seconds = self.settings.request_seconds
+        patience = seconds if patience is None else min(patience, seconds)
+        ticket = place.submit(order, pictures, lane=lane, seconds=seconds, patience=patience)
         try:
             facts, data = await ticket.done
         finally:
@@ -169,6 +187,22 @@ class Service:
         if "seconds" in facts and "engine" in order and order["kind"] != "estimate":
             self.metrics.painting(order["engine"], lane, facts["seconds"])
         return Painted(facts, data, ticket.waited)
+
+    async def rewritten(self, path: Path, output: dict[str, Any], size: int | None) -> Painted:
+        """A result in another format, with its recipe; or as a thumbnail, without.
+
+        Raises:
+            ProblemError: it was removed meanwhile, or cannot be written so.
+        """
+        try:
+            data = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise ProblemError("not-found", "the result was removed") from error
+        content = {"key": key_of(data), "name": "", "role": "painted"}
+        order: dict[str, Any] = {"kind": "convert", "content": content, "output": output}
+        if size is not None:
+            order |= {"kind": "picture", "longer_side": size, "format": output["format"], "quality": output["quality"]}
+        return await self.paint(order, {key_of(data): data}, Lane.PREVIEW)
 
     async def checked_engine(self, name: str, options: dict[str, Any], *, fast: bool = False) -> EngineSpec:
         """The engine that a request names, if it can be used with these options.

@@ -363,10 +363,11 @@ class JobStore:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._database.execute("COMMIT")
         except BaseException:
-            self._database.execute("ROLLBACK")
+            if self._database.in_transaction:  # SQLite has rolled back by itself after some errors, such as a full disk
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
 
     def _write(self, path: Path, data: bytes) -> None:
         """A file that is whole or not there."""

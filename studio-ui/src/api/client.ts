@@ -122,7 +122,7 @@ export const api = {
   job: (id: string) => json<Job>(`/v1/jobs/${id}`),
   jobResult: (id: string, output?: Output, signal?: AbortSignal) =>
     picture(
-      `/v1/jobs/${id}/result${output ? `?format=${output.format}&quality=${output.quality}` : ""}`,
+      `/v1/jobs/${id}/result${output ? `?format=${output.format}&quality=${output.quality}&strip=${output.strip}` : ""}`,
       { signal },
     ),
   jobThumbnail: (id: string) => `/v1/jobs/${id}/result?size=320&format=webp`,
