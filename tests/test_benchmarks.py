@@ -298,3 +298,25 @@ def test_memory_runs(tmp_path):
     assert rows["impasto stylize, 64x64"] > rows["Python with impasto imported"] * 0.8
     assert rows["impasto stylize, 400x300"] > 0
     assert 0 <= rows["largest difference at seams"] <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "needs", "options", "rows"),
+    [
+        (
+            "gatys",
+            "torch",
+            ("--skip-memory",),
+            ("plain / gatys, iteration at full size", "plain / gatys, iteration mean of a run"),
+        ),
+        ("texture", "numba", (), ("quilting", "Efros-Leung", "engine quilt", "NumPy / Efros-Leung")),
+        ("evaluate", "torch", (), ("time of a pair, many over few",)),
+    ],
+)
+def test_the_others_run(tmp_path, name, needs, options, rows):
+    pytest.importorskip(needs)
+    _, content = run_module(name, tmp_path / f"{name}.json", *options)
+    found = {row["name"]: row["value"] for row in content["rows"]}
+    assert all(found[row] > 0 for row in rows)
+    assert all(row["verdict"] == "" for row in content["rows"])

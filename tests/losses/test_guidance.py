@@ -9,7 +9,7 @@ from impasto.losses.guidance import area_weight, flat_weight, weighted_mean
 from impasto.losses.histogram import histogram_loss
 from impasto.losses.matching import matching_loss
 from impasto.losses.patches import mrf_loss
-from impasto.losses.statistics import feature_statistics, feature_sums, gram_matrix, statistics_of
+from impasto.losses.statistics import feature_statistics, feature_sums, gram_matrix, moment_loss, statistics_of
 from impasto.losses.wasserstein import random_directions, sliced_wasserstein
 
 CHANNELS = 4
@@ -32,10 +32,15 @@ def wasserstein_2(features, target, weight):
     return gaussian_wasserstein(found.mean, found.covariance, GaussianTarget(wanted.mean, wanted.covariance))
 
 
+def moments(features, target, weight):
+    return moment_loss(feature_statistics(features, weight=weight), feature_statistics(target))
+
+
 # each of them (features, target, weight) -> loss, with features and target of the same size
 LOSSES = {
     "content": content_loss,
     "gram": lambda features, target, weight: (gram_matrix(features, weight) - gram_matrix(target)).square().sum(),
+    "moments": moments,
     "wasserstein": wasserstein_2,
     "sliced": lambda features, target, weight: sliced_wasserstein(features, target, DIRECTIONS, weight),
     "matching": matching_loss,
@@ -79,7 +84,7 @@ def test_patches_in_a_region_are_those_with_their_middle_in_it():
 
 def test_an_empty_map_costs_nothing_and_pulls_nowhere(loss):
     features = maps(0).requires_grad_()
-    if loss in (LOSSES["gram"], LOSSES["wasserstein"]):
+    if loss in (LOSSES["gram"], LOSSES["moments"], LOSSES["wasserstein"]):
         sums = feature_sums(features, torch.zeros(1, 1, 8, 10))
         found = statistics_of(sums)
         assert not found.mean.any() and not found.covariance.any()  # whoever has no region skips it

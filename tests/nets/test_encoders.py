@@ -87,3 +87,18 @@ def test_pickled_code_is_not_run(tmp_path):
 def test_a_hub_file_must_be_pinned(name):
     with pytest.raises(UsageError, match="names no pinned file"):
         load_encoder(name)
+
+
+def test_a_hub_file_is_asked_for_at_its_commit_and_checked(lens_file, monkeypatch):
+    hub, asked = pytest.importorskip("huggingface_hub"), []
+
+    def download(repository, file, *, revision):
+        asked.append((repository, file, revision))
+        return str(lens_file)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    name = "hub:someone/nets@" + "0123456789" * 4 + "/deep/lens.safetensors"
+    assert load_encoder(name, sha256=sha256(lens_file)).config == TINY
+    assert asked == [("someone/nets", "deep/lens.safetensors", "0123456789" * 4)]
+    with pytest.raises(WeightsError, match="their SHA-256 is"):
+        load_encoder(name, sha256="0" * 64)
