@@ -6,6 +6,7 @@ import io
 import socket
 import struct
 import threading
+import time
 import zipfile
 import zlib
 
@@ -177,6 +178,13 @@ def test_limits_of_bytes(start_server):
         head = f"POST /v1/uploads HTTP/1.1\r\nHost: {host}\r\nContent-Type: image/png\r\nContent-Length: 999\r\n\r\n"
         slow.sendall(head.encode())
         assert b"408" in slow.recv(4096)
+    with socket.create_connection((host, int(port)), timeout=20) as dripping:
+        dripping.sendall(head.encode())
+        with contextlib.suppress(OSError):
+            for _ in range(20):
+                dripping.sendall(b"x")
+                time.sleep(0.3)
+        assert b"408" in dripping.recv(4096)
     server.wait_until(lambda: "impasto_received_held_bytes 0.0" in server.client.get("/metrics").text)
 
 

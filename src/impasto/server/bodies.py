@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ __all__ = ["Body", "Intake", "Part", "read_form", "until_gone", "validation_prob
 
 MOST_FIELDS = 256
 MOST_FIELD_BYTES = 1 << 20
+SLOWEST_BODY = 2048  # bytes a second, after the longest silence
 PART = "part:"  # how a picture of a form is called inside a model; uploads never have such an id
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -112,6 +114,7 @@ class Intake:
             self._too_large()
         chunks: list[bytes] = []
         size = 0
+        begun = time.monotonic()
         try:
             stream = aiter(request.stream())
             while True:
@@ -122,6 +125,8 @@ class Intake:
                 except TimeoutError:
                     seconds = self._settings.body_seconds
                     raise ProblemError("slow-body", f"nothing arrived for {seconds:g} seconds") from None
+                if time.monotonic() - begun > self._settings.body_seconds + size / SLOWEST_BODY:
+                    raise ProblemError("slow-body", f"less than {SLOWEST_BODY} bytes arrived in a second")
                 size += len(chunk)
                 self.held += len(chunk)
                 if size > self._settings.request_bytes:

@@ -135,7 +135,8 @@ class JobStore:
                     f"the state folder '{folder}' cannot be used: {error}; name another one with --state"
                 ) from error
             opened.pop_all()
-        self._lock = threading.RLock()
+        self._files_lock = threading.RLock()  # taken before the other one, never after it
+        self._lock = threading.RLock()  # of the database, held for moments: the event loop waits for it
         self._clean()
         self.bytes = sum(path.stat().st_size for path in self._files())
 
@@ -158,7 +159,7 @@ class JobStore:
 
     def close(self) -> None:
         """Give the folder back; closing it twice is no error."""
-        with self._lock:
+        with self._files_lock, self._lock:
             self._database.close()
             self._lock_file.close()
 
@@ -174,11 +175,11 @@ class JobStore:
         Raises:
             OutputError: they cannot be written.
         """
-        with self._lock:
+        with self._files_lock:
             try:
                 for key, data in pictures.items():
                     self._write(self._pictures / key, data)
-                with self._transaction():
+                with self._lock, self._transaction():
                     for job in jobs:
                         self._database.execute(
                             "INSERT INTO jobs (id, batch, pool, engine, name, status, job_order, created) "
@@ -221,7 +222,7 @@ class JobStore:
         Raises:
             OutputError: the result cannot be written.
         """
-        with self._lock:
+        with self._files_lock:
             try:
                 self._write(self._results / job_id, data)
             except OSError as error:
@@ -239,9 +240,9 @@ class JobStore:
         return self._end(job_id, "cancelled")
 
     def _end(self, job_id: str, status: str, *, result: Any = None, error: Any = None) -> bool:
-        with self._lock:
+        with self._files_lock:
             keys = self._keys_of(job_id)
-            with self._transaction():
+            with self._lock, self._transaction():
                 changed = self._database.execute(
                     "UPDATE jobs SET status = ?, finished = ?, result = ?, error = ?, job_order = '{}' "
                     "WHERE id = ? AND status IN ('queued', 'running')",
@@ -255,10 +256,10 @@ class JobStore:
 
     def remove(self, job_ids: Iterable[str]) -> None:
         """Forget jobs, with everything of theirs."""
-        with self._lock:
+        with self._files_lock:
             for job_id in job_ids:
                 keys = self._keys_of(job_id)
-                self._database.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+                self._execute("DELETE FROM jobs WHERE id = ?", (job_id,))
                 self._drop_pictures(keys)
                 self._unlink(self._results / job_id)
 
@@ -286,7 +287,7 @@ class JobStore:
             "status": 500,
             "detail": f"the server went away {MOST_RESTARTS} times while it painted this",
         }
-        with self._lock:
+        with self._files_lock, self._lock:
             self._database.execute("UPDATE jobs SET restarts = restarts + 1 WHERE status = 'running'")
             hopeless = [
                 row[0]
@@ -329,7 +330,7 @@ class JobStore:
         Raises:
             OutputError: one is gone.
         """
-        with self._lock:
+        with self._files_lock:
             try:
                 return {key: (self._pictures / key).read_bytes() for key in self._keys_of(job_id)}
             except OSError as error:
