@@ -1,6 +1,7 @@
 """``impasto stylize`` as a process: what it writes, and how it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def test_json_says_what_was_done(impasto, photo, tmp_path):
     assert [style["weight"] for style in said["recipe"]["styles"]] == [0.75, 0.25]
     assert json.loads(read_recipe(tmp_path / "out.png")) == said["recipe"] | {"saved": {"depth": 8, "quality": 95}}
     assert pixels(tmp_path / "out.png").shape == (32, 40, 3)
+
+
+@pytest.mark.parametrize(("engine", "needs", "options"), [("quilt", "numba", ()), ("gatys", "torch", ("smallest=64",))])
+def test_a_slow_engine_says_first_what_it_takes(impasto, photo, artworks, tmp_path, engine, needs, options):
+    pytest.importorskip(needs)
+    Image.fromarray(artworks[0]).save(tmp_path / "stars.png")
+    settings = [part for option in ("iterations=1", *options) for part in ("--set", option)]
+    command = ("stylize", photo, "--style", "stars.png", "--engine", engine, *settings, "-o", "out.png")
+    finished = impasto(*command)
+    (line,) = finished.err.splitlines()
+    assert re.fullmatch(rf"{engine}: about \d+ (s|min) and \d+\.\d GB of memory", line)
+    assert pixels(tmp_path / "out.png").shape == (64, 80, 3)
+    assert impasto(*command, "--json").err == ""
 
 
 def test_strength_0_and_a_black_mask_give_the_photograph_back(impasto, photo, tmp_path):

@@ -1,5 +1,6 @@
 """``gatys`` as an engine, on a small encoder with random weights: field, colours, seed, cancel, resume, memory."""
 
+import itertools
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import torch
 
 from impasto.config import StylizeConfig
 from impasto.engines.gatys import Gatys, _shared_maps
-from impasto.engines.gatys_objective import Objective
+from impasto.engines.gatys_objective import Eye, Objective
 from impasto.engines.gatys_options import INITS, LOSSES, OPTIMIZERS
 from impasto.errors import CancelledError, FieldError, UnknownNameError, UsageError, WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer
@@ -72,6 +73,27 @@ def test_every_start_and_optimizer_paints_the_same_way_twice(engine, codes, phot
     first, second = (engine.render(photograph, StyleField.constant(codes[0]), chosen) for _ in range(2))
     assert np.array_equal(first, second)
     assert distance(first, photograph) > 0.01
+
+
+def test_every_start_leads_elsewhere(engine, codes, photograph):
+    painted = [
+        engine.render(photograph, StyleField.constant(codes[0]), config(init=init, iterations=2)) for init in INITS
+    ]
+    for first, second in itertools.combinations(painted, 2):
+        assert distance(first, second) > 0.02
+
+
+def test_the_result_is_a_mean_of_the_iterates_unless_the_last_is_wanted(engine, codes, photograph):
+    last, away = [], []
+    for average in (0.0, 0.9):
+        result = engine.render(
+            to_float(photograph),
+            StyleField.constant(codes[0]),
+            config(average=average),
+            lambda progress: last.append(progress.preview()) if progress.preview else None,
+        )
+        away.append(distance(result, last[-1]))
+    assert away[0] < 1e-6 and away[1] > 1e-4
 
 
 def test_the_seed_decides(engine, codes, photograph):
@@ -234,6 +256,38 @@ def test_an_interrupted_run_goes_on_to_the_same_picture(engine, codes, photograp
     assert not state.exists()
 
 
+def test_a_run_that_is_killed_has_left_its_state(engine, codes, photograph, tmp_path, monkeypatch):
+    """Nothing is raised in a process that the system kills: the state is written now and then while it paints."""
+    monkeypatch.setattr("impasto.engines.gatys.SAVE_SECONDS", 0.0)
+    state, copy = tmp_path / "state", tmp_path / "copy"
+    field, chosen = StyleField.constant(codes[0]), config(iterations=24, resume=str(state))
+
+    def take(progress):
+        if progress.step == 18:
+            copy.write_bytes(state.read_bytes())
+
+    whole = engine.render(photograph, field, chosen, take)
+    copy.rename(state)
+    steps = []
+    assert np.array_equal(engine.render(photograph, field, chosen, lambda one: steps.append(one.step)), whole)
+    assert min(step for step in steps if step) > 10
+
+
+def test_a_state_of_another_encoder_is_refused(engine, codes, photograph, tmp_path):
+    state, field = tmp_path / "state", StyleField.constant(codes[0])
+
+    def interrupt(progress):
+        if progress.step:
+            raise CancelledError("stopped")
+
+    with pytest.raises(CancelledError):
+        engine.render(photograph, field, config(resume=str(state)), interrupt)
+    torch.manual_seed(1)
+    other = Gatys(Lens(LensConfig((6, 8, 8, 8, 8), (1, 1, 1, 1, 1))).freeze(), engine.identity)
+    with pytest.raises(UsageError, match="another picture, style or settings"):
+        other.render(photograph, field, config(resume=str(state)))
+
+
 def test_a_state_of_another_run_is_refused(engine, codes, photograph, tmp_path):
     state = tmp_path / "state"
 
@@ -293,6 +347,20 @@ def test_when_memory_ends_smaller_tiles_are_tried(engine, codes, photograph, mon
     painted = engine.render(content, StyleField.constant(codes[0]), config(smallest=384, iterations=3))
     assert sizes[0] > 200 >= sizes[-1]
     assert distance(painted, content) > 0.01
+
+    monkeypatch.setattr(Objective, "gradient", gradient)
+    survey, sizes = Eye.survey, []
+
+    def scarce_survey(self, *given, **named):
+        sizes.append(self.tile)
+        if self.tile > 200:
+            raise MemoryError
+        return survey(self, *given, **named)
+
+    monkeypatch.setattr(Eye, "survey", scarce_survey)
+    engine.render(content, StyleField.constant(codes[0]), config(smallest=384, iterations=1))
+    assert sizes[0] > 200 >= sizes[-1]
+    monkeypatch.setattr(Eye, "survey", survey)
 
     def broken(self, picture):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -151,6 +151,20 @@ def test_merging_on_the_sphere_ends_at_the_styles(encoder):
     )
 
 
+@pytest.mark.parametrize("tile", [64, 4096])
+def test_of_a_large_style_an_even_draw_of_features_is_kept(encoder, monkeypatch, tile):
+    """All features of a style of many megapixels would not fit into the memory that was announced."""
+    seen, eye = picture(15, 128, 160), Eye(encoder, LAYERS, tile)
+    every = eye.survey(seen, columns=True).columns
+    assert every.shape[0] == 32 * 40  # of stride 4
+    monkeypatch.setattr("impasto.engines.gatys_objective.COLUMNS", 300)
+    some, again = (eye.survey(seen, columns=True).columns for _ in range(2))
+    assert torch.equal(some, again) and 290 <= some.shape[0] <= 320
+    rows = {tuple(row) for row in every.tolist()}
+    assert all(tuple(row) in rows for row in some.tolist())
+    assert torch.allclose(some.mean(0), every.mean(0), atol=0.3 * float(every.std()))
+
+
 # -- the objective ---------------------------------------------------------------------------------------------------
 
 

@@ -23,21 +23,24 @@ PREVIEW_SECONDS = 3.0  # between two previews: writing one takes time from the w
 def show_progress(
     engine: str, preview: Path | None = None, *, quiet: bool = False
 ) -> Iterator[ProgressCallback | None]:
-    """A callback for the engine, None where nobody looks: fast engines, pipes without a preview.
+    """A callback for the engine, None where nobody looks: fast engines without a preview.
+
+    A slow engine's estimate of time and memory is printed before it starts and stays; the bar is for terminals.
 
     Args:
         engine: its name.
         preview: a picture to write again and again.
-        quiet: no bar.
+        quiet: neither bar nor estimate.
     """
     from impasto.engines import engine_spec
 
-    bar = None if quiet or not engine_spec(engine).capabilities.slow or not sys.stderr.isatty() else _bar()
-    if bar is None and preview is None:
+    told = not quiet and engine_spec(engine).capabilities.slow
+    if not told and preview is None:
         yield None
         return
+    bar = _bar() if told and sys.stderr.isatty() else None
     with bar or contextlib.nullcontext():
-        yield _Display(engine, bar, preview)
+        yield _Display(engine, bar, preview, told=told)
 
 
 def _bar() -> Progress:
@@ -56,15 +59,21 @@ def _bar() -> Progress:
 
 
 class _Display:
-    """Brings the bar and the preview up to date."""
+    """Prints what the engine says first, and brings the bar and the preview up to date."""
 
-    def __init__(self, engine: str, bar: Progress | None, preview: Path | None) -> None:
+    def __init__(self, engine: str, bar: Progress | None, preview: Path | None, *, told: bool) -> None:
         self._bar = bar
+        self._engine = engine if told else ""
         self._task = None if bar is None else bar.add_task(engine, total=1.0, message="")
         self._preview = preview
         self._next = time.monotonic()
 
     def __call__(self, progress: RenderProgress) -> None:
+        if self._engine and progress.done == 0 and progress.message:
+            import typer
+
+            typer.echo(f"{self._engine}: {progress.message}", err=True)
+            self._engine = ""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=progress.done, message=progress.message)
         if self._preview is None or progress.preview is None or time.monotonic() < self._next:

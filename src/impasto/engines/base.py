@@ -61,6 +61,11 @@ class RenderEstimate:
     seconds: float
     memory: int
 
+    def __str__(self) -> str:
+        """As it is told to a person: ``about 40 s and 1.2 GB of memory``."""
+        shown = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{self.seconds / 60:.0f} min"
+        return f"about {shown} and {self.memory / 1e9:.1f} GB of memory"
+
 
 @dataclass(frozen=True)
 class Capabilities:

@@ -40,6 +40,7 @@ from impasto.engines.gatys_targets import COLOURS, Guide, Layers, StyleTarget, m
 from impasto.errors import FieldError, UsageError
 from impasto.field import StyleCode, StyleField
 from impasto.image.color import color_transfer, luminance, match_color_statistics, preserve_luminance_only, resize
+from impasto.metrics.features import network_identity
 from impasto.nets.encoders import load_encoder
 from impasto.nets.teachers import Teacher, TeacherSpec
 from impasto.ops.tiling import quantised, to_float
@@ -61,6 +62,7 @@ MOST_MEMORY = 4.5e9  # on the CPU, unless more is allowed: larger tiles gain lit
 WORKSPACE = 1.6  # peak memory of an iteration, in what the backward pass keeps
 PICTURES = 30  # numbers that are kept for each channel of a pixel: bands, moments, means, copies
 WARM_UP = 4  # first iterations of a size with a smaller step, while the moments settle
+SAVE_SECONDS = 60.0  # between two writings of the state: a process that is killed cannot write its last one
 
 Result = TypeVar("Result")
 
@@ -145,9 +147,10 @@ class Gatys:
         eye, probe = self._eye(photo.shape[:2], config, options)
         if on_progress is not None:
             expected = _estimate(photo.shape[:2], eye, probe, field, options)
-            on_progress(RenderProgress(0.0, 0, options.iterations, _announced(expected)))
+            on_progress(RenderProgress(0.0, 0, options.iterations, str(expected)))
         studio = _Studio(photo, field, config, options, eye)
-        run = _Run(studio, _fingerprint(content, field, config, self._known(options)), (height, width), on_progress)
+        known = _fingerprint(content, field, config, network_identity(eye.encoder)) if options.resume else ""
+        run = _Run(studio, known, (height, width), on_progress)
         painted = run.paint()[:height, :width]
         base = to_float(content)
         if config.preserve_color == "luminance":
@@ -158,12 +161,6 @@ class Gatys:
         if on_progress is not None:
             on_progress(RenderProgress(1.0, options.iterations, options.iterations, "done"))
         return result
-
-    def _known(self, options: GatysOptions) -> str:
-        """What tells encoders apart."""
-        if self._encoder is not None or options.encoder == "lens":
-            return self.identity
-        return f"{options.encoder} {options.encoder_sha256}"
 
     def _check(self, field: StyleField, size: tuple[int, int]) -> None:
         if field.size is not None and field.size != size:
@@ -352,12 +349,6 @@ def _estimate(size: Sequence[int], eye: Eye, probe: _Probe, field: StyleField, o
     outer = min(_padded_pixels(size), (eye.tile + 2 * HALO) ** 2)
     memory = outer * probe.bytes_per_pixel * WORKSPACE + size[0] * size[1] * 3 * 4 * PICTURES
     return RenderEstimate(seconds, int(memory))
-
-
-def _announced(expected: RenderEstimate) -> str:
-    seconds = expected.seconds
-    shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"about {shown} and {expected.memory / 1e9:.1f} GB of memory"
 
 
 # -- pictures --------------------------------------------------------------------------------------------------------
@@ -559,6 +550,7 @@ class _Run:
         self._costs = [scale.iterations * _padded_pixels((scale.height, scale.width)) for scale in studio.scales]
         self._file = Path(self._options.resume) if self._options.resume else None
         self._safe: RunState | None = None
+        self._saved = time.monotonic()
         self._average: tuple[Tensor, float] | None = None
 
     def paint(self) -> FloatArray:
@@ -587,7 +579,8 @@ class _Run:
     ) -> tuple[Tensor, list[dict[str, Tensor]]]:
         """One size of the pyramid: the picture and Adam's moments at its end."""
         studio, scale = self._studio, self._studio.scales[number]
-        objective, content, gate = studio.objective(scale), studio.content(scale), studio.gate(scale)
+        objective = self._sparing(None, functools.partial(studio.objective, scale))
+        content, gate = studio.content(scale), studio.gate(scale)
         if state is not None:
             bands = [band.clone() for band in state.bands]
         else:
@@ -648,17 +641,19 @@ class _Run:
         optimizer.step(closure)
 
     def _sparing(
-        self, objective: Objective, call: Callable[[], Result], again: Callable[[], object] | None = None
+        self, objective: Objective | None, call: Callable[[], Result], again: Callable[[], object] | None = None
     ) -> Result:
         """The result of ``call``; when memory ends, smaller tiles are tried, after ``again``."""
         while True:
             try:
                 return call()
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or objective.eye.tile <= LEAST_TILE:
+                if not _out_of_memory(error) or self._studio.eye.tile <= LEAST_TILE:
                     raise
-            tile = max(LEAST_TILE, objective.eye.tile // 2 // STRIDE * STRIDE)
-            objective.eye = self._studio.eye = replace(objective.eye, tile=tile)
+            tile = max(LEAST_TILE, self._studio.eye.tile // 2 // STRIDE * STRIDE)
+            self._studio.eye = replace(self._studio.eye, tile=tile)
+            if objective is not None:
+                objective.eye = self._studio.eye
             if again is not None:
                 self._sparing(objective, again)
 
@@ -731,6 +726,9 @@ class _Run:
         average = None if self._average is None else (self._average[0].clone(), self._average[1])
         kept = [band.detach().clone() for band in bands]
         self._safe = RunState(number, done, kept, average, _copied(optimizer.state_dict()))
+        if time.monotonic() - self._saved >= SAVE_SECONDS:
+            save_state(self._safe, self._file, self._fingerprint)
+            self._saved = time.monotonic()
 
 
 def _out_of_memory(error: BaseException) -> bool:

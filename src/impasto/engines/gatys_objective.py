@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from impasto.engines.gatys_options import GatysOptions
 from impasto.engines.gatys_pyramid import Window, plan_windows
-from impasto.engines.gatys_targets import COLOURS, Guide, Layers, fitted, hypercolumns, layer_distance
+from impasto.engines.gatys_targets import BANK, COLOURS, Guide, Layers, fitted, hypercolumns, layer_distance
 from impasto.losses.guidance import EMPTY
 from impasto.losses.matching import cosine_distance, nearest
 from impasto.losses.regularity import total_variation
@@ -34,6 +34,7 @@ COLOUR_WEIGHT = 0.5  # of the distribution of colours beside that of features
 OWN_WEIGHT = 2.0  # of the content's features where the field leaves the place to the content's own code
 QUIET = 0.3  # variance, in those of a mean channel, from which a channel of the photograph counts as loud
 RANGE_WEIGHT = 10.0  # of values outside of [0, 1]
+COLUMNS = 8 * BANK  # hypercolumns of a picture that are kept: all of a large style's would fill the memory
 
 Sums = dict[tuple[int | None, str], FeatureSums]
 """By region (None: the whole picture) and layer."""
@@ -75,7 +76,10 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a pass over a whole picture found: sums by region and layer, and hypercolumns ``[M, C]`` where asked for."""
+    """What a pass over a whole picture found: sums by region and layer, and hypercolumns ``[M, C]`` where asked for.
+
+    Of a picture with many more places than a bank takes, the hypercolumns are an even draw.
+    """
 
     sums: Sums
     columns: Tensor | None
@@ -143,6 +147,7 @@ class Eye:
         padded, maps = tiling.pad(picture), [tiling.pad(region) for region in regions]
         total: Sums = {}
         rows = []
+        generator = torch.Generator().manual_seed(0)
         for window in tiling.windows(padded, self.tile):
             seen = self.see(_outer(padded, window))
             cores = self.cores(seen, window)
@@ -150,8 +155,17 @@ class Eye:
             weights.update({number: self.guides(one, seen, window) for number, one in enumerate(maps)})
             _add(total, _sums(cores, weights, (*self.layers.all, COLOURS)))
             if columns:
-                rows.append(self.columns(seen, window))
+                share = COLUMNS * self.stride(self.layers.matched[0]) ** 2 / (picture.shape[2] * picture.shape[3])
+                rows.append(_drawn(self.columns(seen, window), share, generator))
         return Survey(total, torch.cat(rows) if columns else None)
+
+
+def _drawn(rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """So large a share of the rows; all of them, in their order, from 1 on."""
+    if share >= 1:
+        return rows
+    order = torch.randperm(rows.shape[0], generator=generator)[: max(1, round(share * rows.shape[0]))]
+    return rows[order.to(rows.device)]
 
 
 def _outer(padded: Tensor, window: Window) -> Tensor:

@@ -16,6 +16,7 @@ from impasto.losses.matching import FeatureBank
 from impasto.losses.statistics import FeatureSums, Statistics, gatys_gram_loss, statistics_of
 
 __all__ = [
+    "BANK",
     "COLOURS",
     "Guide",
     "Layers",

@@ -120,7 +120,9 @@ class Quilt:
             styles = [np.clip(match_color_statistics(style, photo), 0, 1) for style in styles]
         shares = [np.broadcast_to(np.asarray(layer.weight, np.float32), size) for layer in layers]
         if on_progress is not None:
-            on_progress(RenderProgress(0.0, message="comparing styles" if len(layers) > 1 else "first scale"))
+            on_progress(RenderProgress(0.0, message=str(self.estimate(size, field, config))))
+            if len(layers) > 1:
+                on_progress(RenderProgress(0.0, message="comparing styles"))
         labels = label_map(photo, styles, shares, options, seed=config.seed)
 
         def tell(step: Step) -> None:
