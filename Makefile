@@ -24,7 +24,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	mkdir -p $(TEMP)
-	TMPDIR=$(TEMP) OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+	TMPDIR=$(TEMP) OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/test.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
