@@ -126,7 +126,9 @@ def test_jobs_can_be_cancelled_while_their_worker_starts(start_server, photo_byt
     assert not (server.markers / "55").exists()
 
 
-def test_nobody_waits_for_an_estimate_behind_a_slow_job(server, photo_bytes):
+@pytest.mark.slow
+def test_nobody_waits_for_ever_behind_a_slow_job(start_server, photo_bytes):
+    server = start_server(request_seconds=5.0)
     job = server.job(**request(photo_bytes, steps=10_000, pause=0.05))
     server.wait_until(lambda: server.status(job) == "running")
     answer = server.client.post("/v1/estimate", json={"engine": "fake-slow", "height": 10, "width": 10}, timeout=30)

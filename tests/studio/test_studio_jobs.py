@@ -1,6 +1,7 @@
 """End to end: slow engines with previews and cancelling, many photographs, a server that goes away and comes back."""
 
 import io
+import json
 import re
 import signal
 import zipfile
@@ -8,6 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+
+from impasto.image.reading import read_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +69,13 @@ def test_slow_engine_finishes(slow, photos, tmp_path):
     with Image.open(path) as image:
         negative = 255 - np.asarray(Image.open(photos["cat"])).astype(int)
         assert np.abs(np.asarray(image.convert("RGB")) - negative).mean() < 3
+    slow.tab.get_by_role("button", name="File format").click()  # another one than the job was made in
+    slow.tab.locator("#download-menu").get_by_text("PNG", exact=True).click()
+    slow.tab.keyboard.press("Escape")
+    path = slow.download(lambda: slow.tab.get_by_role("button", name="Download", exact=True).click(), tmp_path)
+    with Image.open(path) as image:
+        assert (path.suffix, image.format) == (".png", "PNG")
+    assert json.loads(read_recipe(path))["engine"] == "fake-slow"
 
 
 def test_failing_engine_says_why(slow):

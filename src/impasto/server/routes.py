@@ -41,8 +41,6 @@ from impasto.version import __version__
 
 __all__ = ["router"]
 
-ESTIMATE_PATIENCE = 5.0  # seconds; behind a slow job an estimate would come when nobody asks for it any more
-
 router = APIRouter()
 Value = TypeVar("Value")
 
@@ -211,7 +209,7 @@ async def estimate(request: Request, service: Serving) -> dict[str, Any]:
         spec = await service.checked_engine(model.engine, model.options)
         order = {"kind": "estimate", **model.model_dump()}
         pool = "slow" if spec.capabilities.slow else "fast"
-        return (await wanted(request, service.paint(order, {}, Lane.REQUEST, pool, patience=ESTIMATE_PATIENCE))).facts
+        return (await wanted(request, service.paint(order, {}, Lane.REQUEST, pool))).facts
 
 
 # -- uploads -----------------------------------------------------------------------------------------------------------

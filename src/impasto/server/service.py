@@ -161,25 +161,15 @@ class Service:
         pictures: dict[str, bytes],
         lane: Lane,
         pool: str = "fast",
-        *,
-        patience: float | None = None,
     ) -> Painted:
-        """Have an order done while the client waits.
-
-        Args:
-            order: for a worker.
-            pictures: bytes by key.
-            lane: who waits.
-            pool: ``fast`` or ``slow``.
-            patience: seconds to wait for a worker's turn; the limit of requests by default.
+        """Have an order done while the client waits, not longer than requests may for their turn.
 
         Raises:
             ProblemError: whatever went wrong.
         """
         place = self.pools[pool]
         seconds = self.settings.request_seconds
-        patience = seconds if patience is None else min(patience, seconds)
-        ticket = place.submit(order, pictures, lane=lane, seconds=seconds, patience=patience)
+        ticket = place.submit(order, pictures, lane=lane, seconds=seconds, patience=seconds)
         try:
             facts, data = await ticket.done
         finally:

@@ -332,8 +332,10 @@ export function useEstimate(name: string): Estimate | null {
   const { settings, options } = look.value;
   const mine = options[name];
   const styles = Math.max(1, stylesOf(look.value).length);
+  const working = job.value !== null;
   useEffect(() => {
     if (!shown || !name) return setEstimate(null);
+    if (working) return; // the answer would wait for the job, and hold one of the browser's few connections
     const abort = new AbortController();
     const timer = setTimeout(() => {
       api
@@ -345,7 +347,7 @@ export function useEstimate(name: string): Estimate | null {
       clearTimeout(timer);
       abort.abort();
     };
-  }, [name, shown, styles, settings, mine]);
+  }, [name, shown, styles, settings, mine, working]);
   return estimate;
 }
 
