@@ -24,6 +24,7 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	mkdir -p $(TEMP)
+	IMPASTO_TEST_ARTIFACTS=$${IMPASTO_TEST_ARTIFACTS:-$(CURDIR)/out/tests} \
 	TMPDIR=$(TEMP) OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(VENV)/test.stamp

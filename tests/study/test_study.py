@@ -63,6 +63,10 @@ def test_plans_are_balanced_random_and_repeatable(folders):
     left = sum(one.left < one.right for plan in plans for one in plan) / 1200
     assert 0.45 < left < 0.55
     assert len({plan[0].subject for plan in plans}) > 5
+    assert study.plan("x")[:10] == Study.of(folders, StudyConfig(per_voter=10, seed=5)).plan("x")
+    assert study.identity == Study.of(folders, StudyConfig(per_voter=10, seed=5)).identity
+    for other in (Study.of(folders[::-1], study.config), Study.of(folders[:2], study.config)):
+        assert other.identity != study.identity
     everything = Study.of(folders, StudyConfig(per_voter=1000)).plan("x")
     assert len(everything) == 33
 
@@ -179,6 +183,8 @@ def test_what_the_page_refuses(booth):
     ):
         answer = booth.post(f"/v1/voters/{voter}/votes", json=wrong)
         assert answer.status_code in (404, 422) and answer.headers["content-type"] == "application/problem+json"
+    large = {"number": 0, "choice": "left", "seconds": 1, "x": "x" * 100_000}
+    assert booth.post(f"/v1/voters/{voter}/votes", json=large).status_code in (400, 413)
     assert booth.get("/../votes.sqlite").status_code == booth.get("/votes.sqlite").status_code == 404
     assert booth.get("/", headers={"Host": "evil.example"}).status_code == 421
 

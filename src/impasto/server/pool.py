@@ -276,20 +276,6 @@ class Pool:
         asyncio.create_task(self._notify())  # noqa: RUF006 - a moment long, and nothing depends on its end
         return ticket
 
-    async def run(
-        self, order: dict[str, Any], blobs: Mapping[str, bytes], *, lane: Lane, seconds: float
-    ) -> tuple[dict[str, Any], bytes]:
-        """Submit and wait; a caller that is cancelled takes its order back.
-
-        Raises:
-            ProblemError: whatever went wrong.
-        """
-        ticket = self.submit(order, blobs, lane=lane, seconds=seconds)
-        try:
-            return await ticket.done
-        finally:
-            self.stop(ticket)
-
     def stop(self, ticket: Ticket, kind: str = "cancelled") -> None:
         """Take an order back: out of its lane, or by stopping its worker, which gets a moment to do so by itself."""
         with contextlib.suppress(ValueError):

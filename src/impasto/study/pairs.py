@@ -84,8 +84,11 @@ class Study:
 
     @property
     def identity(self) -> str:
-        """Tells whether votes belong to this study: fingerprint of methods and question."""
-        parts = json.dumps([sorted(self.methods), self.config.question])
+        """Tells whether votes belong to this study: fingerprint of all that plans are drawn from, and of the question.
+
+        A voter who comes back must find the same comparisons under the same numbers.
+        """
+        parts = json.dumps([self.methods, list(self.pictures), self.config.seed, self.config.question])
         return hashlib.sha256(parts.encode("utf-8")).hexdigest()[:16]
 
     def plan(self, voter: str) -> list[Comparison]:

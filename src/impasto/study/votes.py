@@ -102,7 +102,8 @@ class VoteStore:
             self._database.execute("INSERT INTO study VALUES (?, ?, ?)", (identity, question, "\n".join(methods)))
         elif row[0] != identity:
             raise UsageError(
-                f"'{path}' holds the votes of another study (other folders or question); name another file"
+                f"'{path}' holds the votes of another study (other folders, pictures, seed or question); "
+                "name another file"
             )
 
     def close(self) -> None:

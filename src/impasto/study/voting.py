@@ -21,6 +21,7 @@ from fastapi.responses import Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from impasto.image import read_picture
 from impasto.ops.tiling import quantised
@@ -38,6 +39,7 @@ __all__ = ["create_voting_app"]
 KEPT_PICTURES = 24
 LONGEST_SIDE = 2000  # of a picture that is shown; larger ones are reduced on both sides alike
 MOST_SECONDS = 24 * 3600.0
+MOST_BYTES = 64 * 1024  # of a request
 
 
 class _Ballot(BaseModel):
@@ -87,8 +89,29 @@ def create_voting_app(study: Study, store: VoteStore, settings: ServerSettings) 
 
     app.mount("/", StaticFiles(directory=Path(str(resources.files("impasto.study"))) / "page", html=True), name="page")
     answer_with_problems(app)
+    app.add_middleware(_SmallBodies)
     app.add_middleware(Gate, settings=settings, metrics=Metrics(lambda: ()))
     return app
+
+
+class _SmallBodies:
+    """Ends requests that send more than any vote has."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = MOST_BYTES
+
+        async def bounded() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise ProblemError("too-large", f"the request has more than {MOST_BYTES:,} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
 
 
 class _Booth:
