@@ -7,10 +7,10 @@ import os
 import numpy as np
 import psutil
 import pytest
-from conftest import jpeg, png
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from serving import jpeg, png
 
 pytestmark = pytest.mark.slow
 schemathesis = pytest.importorskip("schemathesis")

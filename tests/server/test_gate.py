@@ -2,14 +2,14 @@
 
 import httpx
 import pytest
-from conftest import problem
+from serving import problem
 
 TOKEN = "correct-horse-battery-staple"
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
-    from conftest import RunningServer
+    from serving import RunningServer
 
     folder = tmp_path_factory.mktemp("guarded")
     running = RunningServer(

@@ -14,10 +14,10 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from conftest import jpeg, png, problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from serving import jpeg, png, problem
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
 

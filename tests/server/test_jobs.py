@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import psutil
 import pytest
-from conftest import jpeg, pixels_in, problem
+from serving import jpeg, pixels_in, problem
 
 
 def request(photo, **options):

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import jpeg, pixels_in, png, problem
 from PIL import Image
+from serving import jpeg, pixels_in, png, problem
 
 import impasto
 from impasto.field import StyleField, StyleLayer

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import jpeg, png
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from serving import jpeg, png
 
 from impasto.errors import OutputError, UsageError
 from impasto.server.media import check_name, entry_name, recognise
