@@ -37,9 +37,22 @@ def test_equals_sorting_in_numpy():
 
 
 def test_other_number_of_positions_is_compared_by_quantiles():
-    ramp = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)
-    coarse = torch.linspace(0, 1, 16).reshape(1, 1, 4, 4)
-    assert float(sliced_wasserstein(ramp, coarse, torch.ones(1, 1))) == pytest.approx(0, abs=1e-6)
+    """Every value stands for the middle of its piece of the mass: a ramp is the same in steps of any size."""
+    fine, coarse = (((torch.arange(side**2) + 0.5) / side**2).reshape(1, 1, side, side) for side in (8, 4))
+    assert float(sliced_wasserstein(coarse, fine, torch.ones(1, 1))) == pytest.approx(0, abs=1e-12)
+    inclusive = torch.linspace(0, 1, 64).reshape(1, 1, 8, 8)  # a slightly wider distribution
+    assert float(sliced_wasserstein(coarse, inclusive, torch.ones(1, 1))) > 1e-6
+
+
+@pytest.mark.parametrize("size", [(6, 5), (7, 9), (2, 3), (1, 1)])
+def test_a_map_of_ones_is_as_good_as_none(size):
+    """Also where the target has fewer or more positions."""
+    generator = torch.Generator().manual_seed(3)
+    features = torch.rand(2, 3, 6, 5, generator=generator)
+    target, directions = torch.rand(2, 3, *size, generator=generator), _directions()
+    wanted = sliced_wasserstein(features, target, directions)
+    found = sliced_wasserstein(features, target, directions, torch.ones(1, 1, 6, 5))
+    assert torch.allclose(found, wanted, rtol=1e-4)
 
 
 def test_gradient_moves_colours_towards_the_palette():

@@ -24,10 +24,11 @@ def sliced_wasserstein(features: Tensor, target: Tensor, directions: Tensor, wei
 
     Args:
         features: ``[B, C, H, W]``.
-        target: ``[B, C, h, w]``; when it has another number of positions, its quantiles are interpolated.
+        target: ``[B, C, h, w]``; when it has another number of positions, its quantiles are interpolated at the
+            middle of each feature's piece of the mass.
         directions: ``[D, C]`` unit vectors.
         weight: guidance map ``[B or 1, 1, h, w]`` over the features: the region's distribution is compared with the
-            whole of the target's. 0 where it is empty.
+            whole of the target's. 0 where it is empty. A map of ones gives what none does.
 
     Source: Bonneel et al. 2015; as a texture loss Heitz et al. 2021 (arXiv:2006.07229), eq. 4. With weights, the
     transport on the line goes between the weighted quantile functions.
@@ -39,8 +40,8 @@ def sliced_wasserstein(features: Tensor, target: Tensor, directions: Tensor, wei
         wanted = torch.sort(torch.matmul(directions, target.flatten(2)), dim=2).values  # [B, D, n]
         if weight is not None:
             return _weighted(found.values, found.indices, wanted, flat_weight(weight, features))
-    if wanted.shape[2] != found.values.shape[2]:
-        wanted = functional.interpolate(wanted, size=found.values.shape[2], mode="linear", align_corners=True)
+    if wanted.shape[2] != found.values.shape[2]:  # at (i + 1/2) n / N - 1/2: `quantiles_at` the ranks of equal weights
+        wanted = functional.interpolate(wanted, size=found.values.shape[2], mode="linear", align_corners=False)
     return (found.values - wanted).square().mean((1, 2))
 
 
