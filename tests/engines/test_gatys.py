@@ -117,6 +117,21 @@ def test_lbfgs_lowers_the_loss_below_what_it_was(engine, codes, photograph, monk
     assert min(values[-3:]) < 0.5 * values[0]
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_lbfgs_forgets_its_curvature_when_targets_change(engine, codes, photograph, monkeypatch, loss):
+    known = []
+    step = torch.optim.LBFGS.step
+
+    def watched(self, closure):
+        known.append(len(self.state[self.param_groups[0]["params"][0]].get("old_dirs", ())))
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.LBFGS, "step", watched)
+    engine.render(photograph, StyleField.constant(codes[1]), config(optimizer="lbfgs", loss=loss, smallest=96))
+    assert len(known) == 2 and known[0] == 0  # a block of five iterations, and one of three
+    assert (known[1] == 0) == (loss == "nearest")
+
+
 def test_a_high_content_weight_keeps_more_of_the_photograph(engine, codes, photograph):
     far, near = (
         engine.render(

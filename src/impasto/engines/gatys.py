@@ -613,6 +613,8 @@ class _Run:
                     self._report(number, step + 1, compose)
             else:
                 optimizer.param_groups[0]["max_iter"] = count
+                if objective.moves:  # differences of gradients across blocks would not be this objective's curvature
+                    optimizer.state.clear()
                 self._step(optimizer, objective, compose, current, tiling)
                 self._collect(bands)
                 self._report(number, done + count, compose)

@@ -246,6 +246,11 @@ class Objective:
 
     # -- a block of iterations -------------------------------------------------------------------------------------
 
+    @property
+    def moves(self) -> bool:
+        """Whether each block aims at other targets than the one before: nearest features are chosen anew."""
+        return any(guide.target is not None and guide.target.bank is not None for guide in self.guides)
+
     @torch.no_grad()
     def begin_block(self, picture: Tensor, tiling: Tiling) -> None:
         """Move the grid, look at the photograph through it, and choose nearest features anew."""
@@ -258,7 +263,7 @@ class Objective:
         for part in self._parts:
             for layer, emphasis in part.emphasis.items():
                 self._masses[layer] = self._masses.get(layer, 0.0) + float(emphasis.sum())
-        if any(guide.target is not None and guide.target.bank is not None for guide in self.guides):
+        if self.moves:
             self._match(tiling.pad(picture))
 
     def _part(self, padded: Tensor, window: Window, regions: Sequence[Tensor], support: Tensor | None) -> _Part:
