@@ -19,7 +19,7 @@ from PIL import Image
 
 from impasto.config import StylizeConfig
 from impasto.engines import Engine, engine_options, load_engine
-from impasto.engines.base import Explaining, ProgressCallback, RenderEstimate, StyleFiles
+from impasto.engines.base import ChosenWeights, Explaining, ProgressCallback, RenderEstimate, StyleFiles
 from impasto.engines.fields import composite, resize_field, spread_field
 from impasto.engines.registry import ENGINES
 from impasto.errors import FieldError, UnknownNameError, UsageError
@@ -48,6 +48,7 @@ __all__ = [
     "field_from_recipe",
     "regions_from_recipe",
     "stylize",
+    "weights_in_use",
 ]
 
 DEFAULT_ENGINE = "brush"
@@ -399,11 +400,20 @@ def _recipe(engine: Engine, field: StyleField, config: StylizeConfig, content: s
     return {
         "impasto": __version__,
         "engine": engine.name,
-        "weights": engine.identity,
+        "weights": weights_in_use(engine, config),
         "content": Path(content).name,
         "settings": asdict(config),
         "styles": _style_entries(field.layers),
     }
+
+
+def weights_in_use(engine: Engine, config: StylizeConfig) -> str:
+    """First digits of the SHA-256 of the weights that an engine paints with: its own, or those that the settings name.
+
+    Raises:
+        WeightsError: the settings name a file that is missing.
+    """
+    return engine.identity_with(config) if isinstance(engine, ChosenWeights) else engine.identity
 
 
 def _style_entries(layers: Sequence[StyleLayer]) -> list[dict[str, Any]]:
@@ -430,13 +440,16 @@ def field_from_recipe(
         encode: finds and encodes a style that the recipe holds only the name and the SHA-256 of.
 
     Raises:
-        FieldError: the recipe's codes were made by other weights, it holds none, or ``encode`` gives another style.
+        FieldError: the recipe's picture was painted with other weights, it holds no codes, or ``encode`` gives another
+            style.
+        WeightsError: a file of weights that its settings name is missing.
     """
     try:
-        if recipe["weights"] != engine.identity:
+        identity = weights_in_use(engine, StylizeConfig(**recipe["settings"]))
+        if recipe["weights"] != identity:
             raise FieldError(
                 f"the picture was painted with the weights {recipe['weights']} of {recipe['engine']}; "
-                f"installed are {engine.identity}"
+                f"installed are {identity}"
             )
         if "regions" in recipe:
             raise FieldError("the picture was painted with regions, of which a field alone knows nothing")

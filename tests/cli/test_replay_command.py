@@ -1,5 +1,6 @@
 """``impasto replay``: the same picture again."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -78,6 +79,35 @@ def test_other_weights_are_an_error_unless_asked_for(impasto, refused, photo, tm
     finished = impasto("replay", "old.png", "--anyway", "-o", "again.png")
     assert "encoding the styles again" in finished.err
     assert np.array_equal(read_picture(tmp_path / "again.png").stored, read_picture(tmp_path / "out.png").stored)
+
+
+def test_another_encoder_under_the_same_name_is_noticed(impasto, refused, photo, tmp_path):
+    torch = pytest.importorskip("torch", reason="needs impasto[torch]")
+    from impasto.nets.lens import Lens, LensConfig
+    from impasto.weights.files import write_tensors
+
+    def write_encoder(seed):
+        torch.manual_seed(seed)
+        sizes = {"widths": (6, 8, 8, 8, 8), "depths": (1, 1, 1, 1, 1)}
+        write_tensors(
+            tmp_path / "eye.safetensors", Lens(LensConfig(**sizes)).state_dict(), {"config": json.dumps(sizes)}
+        )
+        return hashlib.sha256((tmp_path / "eye.safetensors").read_bytes()).hexdigest()[:16]
+
+    identity = write_encoder(0)
+    Image.fromarray(np.full((64, 64, 3), (200, 120, 40), np.uint8)).save(tmp_path / "style.png")
+    options = ("--set", "encoder=eye.safetensors", "--set", "iterations=2")
+    impasto("stylize", photo, "-s", "style.png", "--engine", "gatys", *options, "-o", "out.png")
+    assert json.loads(read_recipe(tmp_path / "out.png"))["weights"] == identity
+    impasto("replay", "out.png", "-o", "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "out.png").read_bytes()
+    other = write_encoder(1)
+    words = [f"'out.png' was painted with the weights {identity} of gatys", f"installed are {other}", "--anyway"]
+    refused("replay", "out.png", code=2, words=words)
+    impasto("replay", "out.png", "--anyway", "-o", "other.png")
+    assert json.loads(read_recipe(tmp_path / "other.png"))["weights"] == other
+    (tmp_path / "eye.safetensors").unlink()
+    refused("replay", "out.png", code=5, words="there is no weights file 'eye.safetensors'")
 
 
 def test_pictures_without_a_recipe_are_refused(impasto, refused, photo):

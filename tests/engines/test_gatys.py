@@ -1,6 +1,8 @@
 """``gatys`` as an engine, on a small encoder with random weights: field, colours, seed, cancel, resume, memory."""
 
+import hashlib
 import itertools
+import json
 import subprocess
 import sys
 
@@ -20,6 +22,8 @@ from impasto.field import StyleCode, StyleField, StyleLayer
 from impasto.image.color import luminance
 from impasto.nets.lens import Lens, LensConfig
 from impasto.ops.tiling import to_float
+from impasto.stylizer import Stylizer, field_from_recipe
+from impasto.weights.files import write_tensors
 
 QUICK = {"iterations": 8, "smallest": 64}
 
@@ -404,6 +408,23 @@ def test_constant_pictures_and_styles_give_numbers(engine, codes, photograph, lo
     code = engine.encode(flat, name="flat", config=StylizeConfig())
     for content, style in ((flat, codes[0]), (to_float(photograph), code), (flat, code)):
         assert np.isfinite(engine.render(content, StyleField.constant(style), config(loss=loss))).all()
+
+
+def test_an_encoder_that_changes_is_loaded_anew(photograph, artworks, tmp_path):
+    """Under one name, within one process; the recipe has the identity of the one that painted."""
+    file, sizes = tmp_path / "eye.safetensors", {"widths": (6, 8, 8, 8, 8), "depths": (1, 1, 1, 1, 1)}
+    stylizer = Stylizer(Gatys())
+    field = StyleField.constant(stylizer.encode(artworks[0]))
+    painted = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        write_tensors(file, Lens(LensConfig(**sizes)).state_dict(), {"config": json.dumps(sizes)})
+        painted.append(stylizer.render(photograph, field, config(encoder=str(file))))
+        assert painted[-1].recipe["weights"] == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    assert distance(painted[0].stored, painted[1].stored) > 0
+    with pytest.raises(FieldError, match=f"painted with the weights {painted[0].recipe['weights']}"):
+        field_from_recipe(painted[0].recipe, stylizer.engine)
+    assert stylizer.engine.identity_with(config()) == stylizer.engine.identity == field.layers[0].code.weights
 
 
 def test_what_cannot_be_is_refused(engine, codes, photograph):

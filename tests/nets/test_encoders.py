@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 from impasto.errors import UnknownNameError, UsageError, WeightsError
-from impasto.nets.encoders import load_encoder
+from impasto.nets.encoders import encoder_sha256, load_encoder
 from impasto.nets.lens import Lens, LensConfig
 from impasto.nets.teachers import TEACHERS
+from impasto.weights import load_card, weights_folder
 
 TINY = LensConfig((4, 6, 8, 10, 12), (2, 2, 2, 3, 1))
 
@@ -51,6 +52,31 @@ def test_backbones_are_read_from_their_files(name, suffix, tmp_path):
 def test_another_hash_is_refused(lens_file):
     with pytest.raises(WeightsError, match=f"their SHA-256 is {sha256(lens_file)}, not {'0' * 64}"):
         load_encoder(lens_file, sha256="0" * 64)
+
+
+def test_the_hash_of_an_encoder_is_that_of_the_file_as_it_is_now(lens_file, monkeypatch):
+    assert encoder_sha256() == sha256(weights_folder() / load_card("lens").file("net").name)
+    before = encoder_sha256(lens_file)
+    assert before == sha256(lens_file)
+    lens_file.write_bytes(lens_file.read_bytes() + b" ")
+    assert encoder_sha256(lens_file) == sha256(lens_file) != before
+    with monkeypatch.context() as patch:  # known already
+        patch.setattr(hashlib, "file_digest", None)
+        encoder_sha256(lens_file)
+    assert encoder_sha256(lens_file, sha256="AB" * 32) == "ab" * 32  # loading checks it
+    assert encoder_sha256(f"hub:owner/name@{'0' * 40}/own.pth", sha256="CD" * 32) == "cd" * 32
+
+
+def test_what_has_no_hash_says_why(tmp_path):
+    with pytest.raises(WeightsError, match=r"there is no weights file '.*none\.pth'"):
+        encoder_sha256(tmp_path / "none.pth")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        (tmp_path / "folder.pth").mkdir()
+        encoder_sha256(tmp_path / "folder.pth")
+    with pytest.raises(UnknownNameError, match="did you mean lens"):
+        encoder_sha256("lense")
+    with pytest.raises(UsageError, match="names no pinned file"):
+        encoder_sha256("hub:owner/name@main/own.pth", sha256="0" * 64)
 
 
 def test_what_is_no_encoder_says_why(lens_file, tmp_path):

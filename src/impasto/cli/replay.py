@@ -160,8 +160,9 @@ def _weights_differ(recipe: dict[str, Any], styles: _Styles, anyway: bool) -> bo
         FieldError: they must, and ``--anyway`` was not given.
     """
     from impasto.errors import FieldError
+    from impasto.stylizer import weights_in_use
 
-    identity = styles.stylizer.engine.identity
+    identity = weights_in_use(styles.stylizer.engine, styles.config)
     if recipe["weights"] == identity:
         return False
     differ = (

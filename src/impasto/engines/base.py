@@ -15,6 +15,7 @@ from impasto.types import FloatArray
 
 __all__ = [
     "Capabilities",
+    "ChosenWeights",
     "Engine",
     "EngineSpec",
     "PresetInfo",
@@ -141,6 +142,14 @@ class Engine(Protocol):
         on_progress: ProgressCallback | None = None,
     ) -> NDArray[Any]:
         """Paint ``content`` ``[H, W, 3]`` (uint8, uint16 or float32); the result has its shape and type."""
+
+
+@runtime_checkable
+class ChosenWeights(Protocol):
+    """An engine whose settings can name other weights than its own."""
+
+    def identity_with(self, config: StylizeConfig) -> str:
+        """First digits of the SHA-256 of the weights in use with these settings; what a result's recipe records."""
 
 
 @runtime_checkable

@@ -41,7 +41,7 @@ from impasto.errors import FieldError, UsageError
 from impasto.field import StyleCode, StyleField
 from impasto.image.color import color_transfer, luminance, match_color_statistics, preserve_luminance_only, resize
 from impasto.metrics.features import network_identity
-from impasto.nets.encoders import load_encoder
+from impasto.nets.encoders import encoder_sha256, load_encoder
 from impasto.nets.teachers import Teacher, TeacherSpec
 from impasto.ops.tiling import quantised, to_float
 from impasto.types import FloatArray
@@ -85,8 +85,22 @@ class Gatys:
 
     @property
     def identity(self) -> str:
-        """First 16 digits of the SHA-256 of the embedded encoder's weights."""
+        """First 16 digits of the SHA-256 of the embedded encoder's weights.
+
+        Codes carry it whichever encoder is to look at them: they hold pictures.
+        """
         return self._identity or load_card("lens").identity
+
+    def identity_with(self, config: StylizeConfig) -> str:
+        """First 16 digits of the SHA-256 of the weights of the encoder that the options name.
+
+        Raises:
+            UsageError: unknown options, or a hub file that is not pinned.
+            WeightsError: there is no such file.
+        """
+        if self._encoder is not None:
+            return self.identity
+        return _encoder_sha256(resolve_options(GatysOptions, config.options))[:16]
 
     # -- codes -----------------------------------------------------------------------------------------------------
 
@@ -180,7 +194,7 @@ class Gatys:
         """The encoder on its device, with the largest tile that memory has room for."""
         device = _device(options.device)
         if self._encoder is None:
-            encoder = self._load(options.encoder, options.encoder_sha256, str(device))
+            encoder = self._load(options.encoder, _encoder_sha256(options), str(device))
         else:
             encoder = self._encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         layers = _layers(encoder, options)
@@ -205,7 +219,12 @@ def load() -> Gatys:
     return Gatys()
 
 
-def _encoder_on(name: str, sha256: str | None, device: str) -> Teacher:
+def _encoder_sha256(options: GatysOptions) -> str:
+    return encoder_sha256(options.encoder, sha256=options.encoder_sha256)
+
+
+def _encoder_on(name: str, sha256: str, device: str) -> Teacher:
+    """The encoder of this SHA-256: of a file that changed, the new one, never one that was loaded before."""
     encoder = load_encoder(name, sha256=sha256)
     return encoder.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

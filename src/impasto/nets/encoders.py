@@ -6,6 +6,8 @@ pictures in ``[0, 1]``, preprocessing inside.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from impasto.nets.teachers import TEACHERS, Teacher, build_teacher
 from impasto.weights import load_card, weights_folder
 from impasto.weights.files import read_tensors
 
-__all__ = ["build_lens", "load_encoder"]
+__all__ = ["build_lens", "encoder_sha256", "load_encoder"]
 
 EMBEDDED = "lens"
 _HUB = re.compile(r"hub:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{40})/(?P<file>[\w./-]+)")
@@ -52,12 +54,52 @@ def load_encoder(name: str | Path = EMBEDDED, *, sha256: str | None = None) -> T
         return _build(weights_folder() / file.name, file.sha256)
     if text.startswith("hub:"):
         return _build(_from_hub(text, sha256), sha256)
-    path = Path(name)
+    return _build(_own_file(text), sha256)
+
+
+def encoder_sha256(name: str | Path = EMBEDDED, *, sha256: str | None = None) -> str:
+    """The SHA-256 of the file that :func:`load_encoder` reads with the same arguments: 64 hexadecimal digits.
+
+    Nothing is fetched: where ``sha256`` says what the file must be, that is the answer, and loading checks it. A file
+    that did not change is read once.
+
+    Raises:
+        WeightsError: the file is missing or cannot be read.
+        UnknownNameError: neither a file nor a known name.
+        UsageError: a hub file without a full commit or SHA-256.
+    """
+    text = str(name)
+    if text == EMBEDDED:
+        return load_card(EMBEDDED).file("net").sha256
+    if text.startswith("hub:"):
+        return _pinned(text, sha256)[1]
+    if sha256 is not None:
+        return sha256.lower()
+    path = _own_file(text)
+    try:
+        facts = path.stat()
+        return _file_sha256(path.absolute(), facts.st_size, facts.st_mtime_ns)
+    except FileNotFoundError as error:
+        raise WeightsError(f"there is no weights file '{path}'") from error
+    except OSError as error:
+        raise WeightsError(f"the weights '{path}' cannot be read: {error.strerror or error}") from error
+
+
+@functools.lru_cache(maxsize=16)
+def _file_sha256(path: Path, size: int, changed: int) -> str:
+    """``size`` and the time of the last change tell one state of the file from the next."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_file(text: str) -> Path:
+    """The path that a user gave, unless it is rather a name."""
+    path = Path(text)
     if not path.exists() and not path.suffix and len(path.parts) == 1:
         if text in TEACHERS:
             raise WeightsError(f"the weights of {text} do not come with impasto: name their file instead of '{text}'")
         raise UnknownNameError("encoder", text, [EMBEDDED])
-    return _build(path, sha256)
+    return path
 
 
 def _build(path: Path, sha256: str | None) -> Teacher:
@@ -86,13 +128,19 @@ def build_lens(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> Lens:
     return lens
 
 
-def _from_hub(text: str, sha256: str | None) -> Path:
+def _pinned(text: str, sha256: str | None) -> tuple[re.Match[str], str]:
+    """The parts of a hub file's name, and its SHA-256."""
     match = _HUB.fullmatch(text)
     if match is None or sha256 is None:
         raise UsageError(
             f"'{text}' names no pinned file: write hub:OWNER/REPOSITORY@COMMIT/FILE with all 40 digits of the commit, "
             "and give the file's SHA-256"
         )
+    return match, sha256.lower()
+
+
+def _from_hub(text: str, sha256: str | None) -> Path:
+    match, _ = _pinned(text, sha256)
     try:
         from huggingface_hub import hf_hub_download  # type: ignore[import-not-found, unused-ignore]
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # type: ignore[import-not-found, unused-ignore]
