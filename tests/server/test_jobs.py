@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -204,6 +205,60 @@ def test_batches_can_be_cancelled(server, photo_bytes):
     with zipfile.ZipFile(io.BytesIO(server.client.get(f"/v1/batches/{batch['id']}/zip").content)) as opened:
         assert opened.namelist() == ["errors.json"] and len(json.loads(opened.read("errors.json"))) == 3
     server.client.delete(f"/v1/batches/{batch['id']}")
+
+
+def test_batches_grow_beyond_the_memory_for_uploads(start_server, photo_bytes, style_bytes):
+    server = start_server(upload_bytes=len(photo_bytes) + len(style_bytes) + 10, keep_seconds=3.0)
+    style = server.client.post("/v1/uploads", files={"file": style_bytes}).json()["id"]
+    body = {"engine": "fake-slow", "styles": [{"upload": style}], "output": {"format": "png"}}
+    problem(server.client.post("/v1/batches", json=body), 422, "invalid")
+    answer = server.client.post("/v1/batches", json=body | {"open": True})
+    assert answer.status_code == 202, answer.text
+    batch = answer.json()
+    assert (batch["status"], batch["total"], batch["zip"]) == ("open", 0, None)
+    photos, close = f"/v1/batches/{batch['id']}/photos", f"/v1/batches/{batch['id']}/close"
+    problem(server.client.post(close), 409, "state")
+    problem(server.client.get(f"/v1/batches/{batch['id']}/zip"), 409, "state")
+    assert server.client.delete(f"/v1/uploads/{style}").status_code == 204
+    for number in range(4):
+        sent = server.client.post(photos, files={"content": (f"{number}.png", photo_bytes)})
+        assert sent.status_code == 202, sent.text
+        assert [job["name"].partition(".")[0] for job in sent.json()["jobs"]] == [f"{number}"]
+    problem(server.client.post(photos, files={"content": b"nothing"}), 415, "media-type")
+    problem(server.client.post(photos, files={"content": photo_bytes, "style": b"x"}), 422, "invalid")
+    time.sleep(3.5)  # longer than results are kept: not those of a batch that is open
+    server.kill()
+    server.restart()
+    assert server.client.post(photos, json={"contents": [request(photo_bytes)["content"]]}).json()["total"] == 5
+    for _ in range(2):
+        assert server.client.post(close).json()["status"] in ("running", "done")
+    problem(server.client.post(photos, files={"content": photo_bytes}), 409, "state")
+    end = events_of(server, f"/v1/batches/{batch['id']}/events")[-1]
+    assert end[0] == "end" and end[1]["done"] == 5
+    server.wait_until(lambda: server.stored_files() == [], 20)
+
+
+def test_open_batches_can_be_cancelled_and_removed(server, photo_bytes):
+    before = server.stored_files()
+    body = request(photo_bytes, steps=10_000, pause=0.05)
+    content = body.pop("content")
+    empty, begun = (server.client.post("/v1/batches", json=body | {"open": True}).json()["id"] for _ in range(2))
+    problem(server.client.post(f"/v1/batches/{empty}/cancel"), 409, "state")
+    assert server.client.delete(f"/v1/batches/{empty}").status_code == 204
+    problem(server.client.get(f"/v1/batches/{empty}"), 404)
+    server.client.post(f"/v1/batches/{begun}/photos", json={"contents": [content]})
+    cancelled = server.client.post(f"/v1/batches/{begun}/cancel").json()
+    assert (cancelled["status"], cancelled["cancelled"]) == ("done", 1)
+    server.client.delete(f"/v1/batches/{begun}")
+    assert server.stored_files() == before
+
+
+def test_the_limit_of_jobs_holds_at_the_same_moment(start_server, photo_bytes):
+    server = start_server(jobs=3)
+    body = request(photo_bytes, steps=10_000, pause=0.05)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: server.client.post("/v1/jobs", json=body).status_code, range(8)))
+    assert sorted(answers) == [202] * 3 + [429] * 5
 
 
 @pytest.mark.slow

@@ -292,6 +292,10 @@ def test_forms_name_what_they_do_not_know(server, photo_bytes):
     assert problem(answer, 422, "invalid")["errors"][0]["location"] == "settings.strength"
     answer = server.client.post("/v1/stylize", data={"content": "/etc/passwd", "style": "ukiyo-e"})
     problem(answer, 415, "media-type")
+    for name in ("content", "mask"):
+        files = [("content", photo_bytes), ("mask", photo_bytes), (name, photo_bytes)]
+        answer = server.client.post("/v1/stylize", files=files, data={"style": "ukiyo-e"})
+        assert problem(answer, 422, "invalid")["errors"][0]["location"] == name
 
 
 def test_openapi_has_the_real_ranges(server):

@@ -233,15 +233,33 @@ def _fields_of(form: FormData, kind: type[BaseModel], *, many: bool) -> tuple[di
     if many:
         body["contents"] = reader.pictures("content")
     else:
-        contents = reader.pictures("content")
-        if len(contents) > 1:
-            raise ProblemError(
-                "invalid", "content: give one picture", errors=[{"location": "content", "message": "give one picture"}]
-            )
-        if contents:
-            body["content"] = contents[0]
-    body["styles"] = reader.styles("style", reader.numbers("mix"))
-    for mask in reader.pictures("mask")[:1]:
+        content = _one(reader, "content")
+        if content is not None:
+            body["content"] = content
+    if "styles" in kind.model_fields:
+        body["styles"] = reader.styles("style", reader.numbers("mix"))
+        body |= _painting_fields(reader, kind)
+    return body | reader.rest(), reader.parts
+
+
+def _one(reader: _FormReader, name: str) -> dict[str, Any] | None:
+    """The only picture of a name, None where there is none.
+
+    Raises:
+        ProblemError: several.
+    """
+    found = reader.pictures(name)
+    if len(found) > 1:
+        message = "give one picture"
+        raise ProblemError("invalid", f"{name}: {message}", errors=[{"location": name, "message": message}])
+    return found[0] if found else None
+
+
+def _painting_fields(reader: _FormReader, kind: type[BaseModel]) -> dict[str, Any]:
+    """What a painting's form has besides its contents and styles."""
+    body: dict[str, Any] = {}
+    mask = _one(reader, "mask")
+    if mask is not None:
         body["mask"] = mask
     regions = reader.regions()
     if regions:
@@ -260,14 +278,14 @@ def _fields_of(form: FormData, kind: type[BaseModel], *, many: bool) -> tuple[di
         body |= output
     for name, text in {
         "engine": "string",
+        "open": "boolean",
         "longer_side": "integer",
         "feather": "number",
         "feather_mode": "string",
     }.items():
         if name in reader:
             body[name] = reader.value({"name": name, "type": text})
-    body |= reader.rest()
-    return body, reader.parts
+    return body
 
 
 class _FormReader:

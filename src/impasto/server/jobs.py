@@ -18,13 +18,15 @@ from impasto.errors import OutputError
 from impasto.server.media import WRITTEN, entry_name
 from impasto.server.pool import Lane, Pool, Ticket
 from impasto.server.problems import Problem, ProblemError
+from impasto.server.schemas import MOST_CONTENTS
 from impasto.server.settings import ServerSettings
-from impasto.server.store import ENDED, JobRecord, JobStore
+from impasto.server.store import ENDED, JobRecord, JobStore, OpenBatch
 
 __all__ = ["JobManager", "NewJob", "event", "result_name"]
 
 KEEP_ALIVE = 15.0  # seconds between two signs of life on a quiet stream
 STORE_TROUBLE = 5.0  # seconds after which a queue that could not be written is tried again
+OPEN_SECONDS = 600.0  # a batch to which nothing was added for so long is closed
 QUIET = 0.2  # seconds that a batch's stream waits to tell of several changes at once
 
 
@@ -86,6 +88,7 @@ class JobManager:
         self._arrived = {name: asyncio.Event() for name in pools}
         self._batch_changed: dict[str, _Signal] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._entering = asyncio.Lock()  # from looking whether there is room to taking it
         self.closing = asyncio.Event()
         self.finished: Callable[[JobRecord], None] = lambda record: None
 
@@ -119,17 +122,25 @@ class JobManager:
         Raises:
             ProblemError: too many jobs or too many bytes are there already.
         """
+        async with self._entering:
+            self._check_room(len(jobs), pictures)
+            batch_id = secrets.token_urlsafe(16) if batch else None
+            ids = await self._stored(jobs, pictures, batch_id)
+        return ([batch_id] if batch_id is not None else []) + ids
+
+    def _check_room(self, jobs: int, pictures: Mapping[str, bytes]) -> None:
         counts = self.store.counts()
-        if counts["queued"] + counts["running"] + len(jobs) > self._settings.jobs:
+        if counts["queued"] + counts["running"] + jobs > self._settings.jobs:
             room = max(0, self._settings.jobs - counts["queued"] - counts["running"])
             raise ProblemError(
-                "busy", f"there is room for {room} more jobs, not for {len(jobs)}; try again later", retry_after=30
+                "busy", f"there is room for {room} more jobs, not for {jobs}; try again later", retry_after=30
             )
         if self.store.bytes + sum(map(len, pictures.values())) > self._settings.storage_bytes:
             raise ProblemError(
                 "busy", "the disk space for jobs is used up; remove results, or try again later", retry_after=60
             )
-        batch_id = secrets.token_urlsafe(16) if batch else None
+
+    async def _stored(self, jobs: Sequence[NewJob], pictures: Mapping[str, bytes], batch_id: str | None) -> list[str]:
         rows = [
             {
                 "id": secrets.token_urlsafe(16),
@@ -149,7 +160,74 @@ class JobManager:
             raise ProblemError("busy", "the job cannot be stored at the moment", retry_after=60) from error
         for job in jobs:
             self._arrived[job.pool].set()
-        return ([batch_id] if batch_id is not None else []) + [row["id"] for row in rows]
+        return [row["id"] for row in rows]
+
+    async def open_batch(self, pool: str, order: dict[str, Any], pictures: Mapping[str, bytes]) -> str:
+        """Begin a batch that grows by :meth:`add_photos` until :meth:`close_batch`; gives its id.
+
+        Args:
+            pool: that paints it.
+            order: what all its jobs have in common.
+            pictures: that all of them need.
+
+        Raises:
+            ProblemError: too many bytes are there already.
+        """
+        batch = OpenBatch(secrets.token_urlsafe(16), pool, order)
+        async with self._entering:
+            self._check_room(0, pictures)
+            try:
+                await asyncio.to_thread(self.store.open_batch, batch, pictures)
+            except OutputError as error:
+                self._log("batch not stored", error=str(error))
+                raise ProblemError("busy", "the batch cannot be stored at the moment", retry_after=60) from error
+        return batch.id
+
+    def opened(self, batch_id: str) -> OpenBatch:
+        """A batch that still grows; asking for it keeps it open.
+
+        Raises:
+            ProblemError: there is none of that id, or it is closed.
+        """
+        found = self.store.opened(batch_id)
+        if found is None:
+            self._batch(batch_id)
+            raise ProblemError("state", "the batch is closed; nothing can be added to it")
+        self.store.touch_batch(batch_id)
+        return found
+
+    async def add_photos(self, batch_id: str, jobs: Sequence[NewJob], pictures: Mapping[str, bytes]) -> dict[str, Any]:
+        """Let a batch grow; gives it with its new jobs only.
+
+        Raises:
+            ProblemError: it is closed or gone, or there is no room.
+        """
+        async with self._entering:
+            self.opened(batch_id)
+            room = MOST_CONTENTS - len(self.store.batch(batch_id))
+            if len(jobs) > room:
+                raise ProblemError("invalid", f"a batch has {MOST_CONTENTS} photographs at most; this one takes {room}")
+            self._check_room(len(jobs), pictures)
+            ids = await self._stored(jobs, pictures, batch_id)
+        self._batch_signal(batch_id)
+        return self.describe_batch(batch_id, jobs=False) | {"jobs": [self.get(job_id) for job_id in ids]}
+
+    async def close_batch(self, batch_id: str) -> dict[str, Any]:
+        """Nothing more will be added to a batch; closing it twice is no error.
+
+        Raises:
+            ProblemError: there is none of that id, or nothing in it.
+        """
+        if not self._batch(batch_id):
+            raise ProblemError("state", "the batch has no photographs; add some, or remove it")
+        await self._closed(batch_id)
+        return self.describe_batch(batch_id)
+
+    async def _closed(self, batch_id: str) -> bool:
+        async with self._entering:
+            changed = await asyncio.to_thread(self.store.close_batch, batch_id)
+        self._batch_signal(batch_id)
+        return changed
 
     async def cancel(self, job_id: str) -> dict[str, Any]:
         """Take a job back.
@@ -187,8 +265,11 @@ class JobManager:
         Raises:
             ProblemError: there is none of that id, or all of it has ended.
         """
+        if not self._batch(batch_id):
+            raise ProblemError("state", "the batch has no photographs; add some, or remove it")
+        closed = await self._closed(batch_id)
         stopped = [await self._cancelled(record) for record in self._batch(batch_id) if not record.ended]
-        if not any(stopped):
+        if not closed and not any(stopped):
             raise ProblemError("state", "the batch has ended already")
         return self.describe_batch(batch_id)
 
@@ -198,7 +279,9 @@ class JobManager:
         Raises:
             ProblemError: there is none of that id.
         """
-        records = self._batch(batch_id)
+        self._batch(batch_id)
+        await self._closed(batch_id)
+        records = self.store.batch(batch_id)
         for record in records:
             await self._cancelled(record)
         await asyncio.to_thread(self.store.remove, [record.id for record in records])
@@ -214,8 +297,9 @@ class JobManager:
         return record
 
     def _batch(self, batch_id: str) -> list[JobRecord]:
+        """Jobs of a batch; none if it was opened and nothing was added yet."""
         records = self.store.batch(batch_id)
-        if not records:
+        if not records and self.store.opened(batch_id) is None:
             raise ProblemError("not-found", f"there is no batch {batch_id[:64]!r}, or no more")
         return records
 
@@ -279,14 +363,15 @@ class JobManager:
         """
         records = self._batch(batch_id)
         counts = {status: sum(record.status == status for record in records) for status in ENDED}
-        ended = all(record.ended for record in records)
+        opened = self.store.opened(batch_id) is not None
+        ended = not opened and all(record.ended for record in records)
         shares = [1.0 if record.ended else self._done_of(record) for record in records]
         return {
             "id": batch_id,
-            "status": "done" if ended else "running",
+            "status": "done" if ended else "open" if opened else "running",
             "total": len(records),
             **counts,
-            "progress": sum(shares) / len(shares),
+            "progress": sum(shares) / max(1, len(shares)),
             "jobs": [self.describe(record) for record in records] if jobs else [],
             "zip": f"/v1/batches/{batch_id}/zip" if ended else None,
         }
@@ -302,7 +387,7 @@ class JobManager:
             ProblemError: there is none of that id, or some of it has not ended.
         """
         records = self._batch(batch_id)
-        if not all(record.ended for record in records):
+        if self.store.opened(batch_id) is not None or not all(record.ended for record in records):
             raise ProblemError("state", "the batch has not ended yet")
         names: set[str] = set()
         files = []
@@ -356,8 +441,9 @@ class JobManager:
         first = True
         while not self.closing.is_set():
             changed = signal.next
+            opened = self.store.opened(batch_id) is not None
             records = self.store.batch(batch_id)
-            if not records:
+            if not records and not opened:
                 return
             for record in records:
                 if known.get(record.id) != record.status:
@@ -365,7 +451,7 @@ class JobManager:
                     if not first:
                         yield event("job", self.describe(record))
             first = False
-            if all(record.ended for record in records):
+            if not opened and all(record.ended for record in records):
                 yield event("end", self.describe_batch(batch_id))
                 self._batch_changed.pop(batch_id, None)
                 return
@@ -394,8 +480,12 @@ class JobManager:
             live.changed.send()
             self._let_go(job_id, live)
         record = self.store.get(job_id)
-        if record is not None and record.batch in self._batch_changed:
-            self._batch_changed[record.batch].send()
+        if record is not None:
+            self._batch_signal(record.batch)
+
+    def _batch_signal(self, batch_id: str | None) -> None:
+        if batch_id in self._batch_changed:
+            self._batch_changed[batch_id].send()
 
     # -- running -------------------------------------------------------------------------------------------------------
 
@@ -477,14 +567,16 @@ class JobManager:
             live.preview, live.preview_size = data, (facts["height"], facts["width"])
             live.version += 1
         live.changed.send()
-        record_batch = self.store.get(job_id)
-        if record_batch is not None and record_batch.batch in self._batch_changed:
-            self._batch_changed[record_batch.batch].send()
+        record = self.store.get(job_id)
+        if record is not None:
+            self._batch_signal(record.batch)
 
     async def _forget(self) -> None:
-        """Remove what ended long ago."""
+        """Remove what ended long ago; close batches whose client went away."""
         while True:
             try:
+                for batch_id in await asyncio.to_thread(self.store.forgotten_batches, time.time() - OPEN_SECONDS):
+                    await self._closed(batch_id)
                 gone = await asyncio.to_thread(self.store.expire, time.time() - self._settings.keep_seconds)
             except (OSError, sqlite3.Error) as error:
                 self._log("results cannot be removed", error=str(error))

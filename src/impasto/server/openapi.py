@@ -11,8 +11,10 @@ from pydantic.json_schema import models_json_schema
 from impasto.server.media import READ_TYPES
 from impasto.server.problems import KINDS, MEDIA_TYPE
 from impasto.server.schemas import (
+    MOST_CONTENTS,
     BatchRequest,
     EstimateRequest,
+    PhotosRequest,
     PreviewRequest,
     SegmentRequest,
     Settings,
@@ -20,12 +22,13 @@ from impasto.server.schemas import (
     options_schema,
 )
 
-__all__ = ["body_of", "document", "form_of", "problems", "upload_body"]
+__all__ = ["body_of", "document", "form_of", "photos_form", "problems", "upload_body"]
 
 _REFERENCE = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
+_PHOTOS = {"type": "array", "items": _BINARY, "maxItems": MOST_CONTENTS}
 _EVERYWHERE = (401, 403, 421, 500)
-_MODELS = (StylizeRequest, PreviewRequest, BatchRequest, EstimateRequest, SegmentRequest)
+_MODELS = (StylizeRequest, PreviewRequest, BatchRequest, PhotosRequest, EstimateRequest, SegmentRequest)
 
 
 def problems(*statuses: int, also: dict[int | str, dict[str, Any]] | None = None) -> dict[int | str, dict[str, Any]]:
@@ -58,10 +61,16 @@ def upload_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def photos_form() -> dict[str, Any]:
+    """The form that adds photographs to a batch."""
+    properties = {"content": _PHOTOS}
+    return {"type": "object", "required": ["content"], "properties": properties, "additionalProperties": False}
+
+
 def form_of(*, many: bool = False, preview: bool = False) -> dict[str, Any]:
     """The form that says the same as a painting's JSON; settings with their ranges."""
     properties: dict[str, Any] = {
-        "content": {"type": "array", "items": _BINARY, "maxItems": 500} if many else _BINARY,
+        "content": _PHOTOS if many else _BINARY,
         "style": {
             "type": "array",
             "items": _BINARY,
@@ -75,7 +84,9 @@ def form_of(*, many: bool = False, preview: bool = False) -> dict[str, Any]:
             "description": "the engine's own settings",
         },
     }
-    if not many:
+    if many:
+        properties["open"] = {"type": "boolean", "description": "photographs follow; without it, one at least"}
+    else:
         properties |= {
             "mask": _BINARY,
             "region_mask": {"type": "array", "items": _BINARY},
@@ -93,7 +104,8 @@ def form_of(*, many: bool = False, preview: bool = False) -> dict[str, Any]:
     names = ("longer_side", "format", "quality") if preview else ("format", "quality", "strip")
     properties |= {name: output[name] for name in names}
     properties |= Settings.model_json_schema()["properties"]
-    return {"type": "object", "required": ["content"], "properties": properties, "additionalProperties": False}
+    required = [] if many else ["content"]
+    return {"type": "object", "required": required, "properties": properties, "additionalProperties": False}
 
 
 def document(app: FastAPI, *, token: bool) -> dict[str, Any]:

@@ -20,13 +20,14 @@ from impasto.server.gate import COOKIE, session_of
 from impasto.server.jobs import result_name
 from impasto.server.media import READ_TYPES, WRITTEN
 from impasto.server.metrics import CONTENT_TYPE
-from impasto.server.openapi import body_of, form_of, problems, upload_body
+from impasto.server.openapi import body_of, form_of, photos_form, problems, upload_body
 from impasto.server.pool import Lane
 from impasto.server.problems import ProblemError
 from impasto.server.schemas import (
     MOST_CONTENTS,
     BatchRequest,
     EstimateRequest,
+    PhotosRequest,
     PictureRef,
     PreviewRequest,
     SegmentRequest,
@@ -371,7 +372,7 @@ async def new_job(request: Request, service: Serving) -> JSONResponse:
         content = body.reference(body.model.content, "content")
         await wanted(request, service.inspect(body))
         order["output"] = body.model.output.model_dump()
-        jobs = service.new_jobs(order, pool, [content], body.model.output.format)
+        jobs = service.new_jobs(order, pool, [content])
         (job_id,) = await service.manager.submit(jobs, body.pictures)
     return JSONResponse(service.manager.get(job_id), 202, {"Location": f"/v1/jobs/{job_id}"})
 
@@ -472,15 +473,45 @@ async def delete_job(service: Serving, job_id: str) -> Response:
     responses=problems(*_PAINTING),
 )
 async def new_batch(request: Request, service: Serving) -> JSONResponse:
-    """Put several photographs into the queue, all painted alike; a ZIP archive at the end."""
+    """Put several photographs into the queue, all painted alike; a ZIP archive at the end.
+
+    With ``open`` it begins empty and grows by ``POST /v1/batches/{batch_id}/photos`` until it is closed.
+    """
     async with service.intake.read(request, BatchRequest, many=True) as body:
         order, pool = await service.painting_order("render", body, fast=False)
+        order["output"] = body.model.output.model_dump()
+        if body.model.open:
+            await wanted(request, service.inspect(body))
+            batch_id = await service.manager.open_batch(pool, order, body.pictures)
+        else:
+            contents = [body.reference(content, "content") for content in body.model.contents]
+            await wanted(request, service.inspect(body))
+            jobs = service.new_jobs(order, pool, contents)
+            batch_id, *_ = await service.manager.submit(jobs, body.pictures, batch=True)
+    return JSONResponse(service.manager.describe_batch(batch_id), 202, {"Location": f"/v1/batches/{batch_id}"})
+
+
+@router.post(
+    "/v1/batches/{batch_id}/photos",
+    tags=["batches"],
+    status_code=202,
+    openapi_extra=body_of("PhotosRequest", photos_form()),
+    responses=problems(*_PAINTING, 409),
+)
+async def add_photos(request: Request, service: Serving, batch_id: str) -> dict[str, Any]:
+    """Add photographs to a batch that was opened to grow; ``jobs`` of the answer are the new ones."""
+    batch = service.manager.opened(batch_id)
+    async with service.intake.read(request, PhotosRequest, many=True) as body:
         contents = [body.reference(content, "content") for content in body.model.contents]
         await wanted(request, service.inspect(body))
-        order["output"] = body.model.output.model_dump()
-        jobs = service.new_jobs(order, pool, contents, body.model.output.format)
-        batch_id, *_ = await service.manager.submit(jobs, body.pictures, batch=True)
-    return JSONResponse(service.manager.describe_batch(batch_id), 202, {"Location": f"/v1/batches/{batch_id}"})
+        jobs = service.new_jobs(batch.order, batch.pool, contents)
+        return await service.manager.add_photos(batch_id, jobs, body.pictures)
+
+
+@router.post("/v1/batches/{batch_id}/close", tags=["batches"], responses=problems(404, 409))
+async def close_batch(service: Serving, batch_id: str) -> dict[str, Any]:
+    """Say that nothing more will be added; what is in the batch is painted to its end."""
+    return await service.manager.close_batch(batch_id)
 
 
 @router.get("/v1/batches/{batch_id}", tags=["batches"], responses=problems(404))

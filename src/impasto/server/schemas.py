@@ -17,6 +17,7 @@ __all__ = [
     "MOST_CONTENTS",
     "BatchRequest",
     "EstimateRequest",
+    "PhotosRequest",
     "PictureRef",
     "PreviewRequest",
     "Region",
@@ -224,8 +225,25 @@ class PreviewRequest(_Regional):
 class BatchRequest(_Painting):
     """Several photographs, painted alike."""
 
-    contents: list[PictureRef] = Field(min_length=1, max_length=MOST_CONTENTS)
+    contents: list[PictureRef] = Field(
+        default_factory=list, max_length=MOST_CONTENTS, description="one at least; none when the batch is opened"
+    )
+    open: bool = Field(
+        default=False, description="photographs follow (POST /v1/batches/{id}/photos) until it is closed"
+    )
     output: Output = Field(default_factory=Output)
+
+    @model_validator(mode="after")
+    def _something(self) -> BatchRequest:
+        if bool(self.contents) == self.open:
+            raise ValueError("give 'contents', or open the batch and add them one after the other")
+        return self
+
+
+class PhotosRequest(_Strict):
+    """More photographs for a batch that was opened to grow."""
+
+    contents: list[PictureRef] = Field(min_length=1, max_length=MOST_CONTENTS)
 
 
 class EstimateRequest(_Strict):

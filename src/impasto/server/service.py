@@ -271,9 +271,7 @@ class Service:
             sizes[key] = (int(done.facts["height"]), int(done.facts["width"]))
         return sizes
 
-    def new_jobs(
-        self, order: dict[str, Any], pool: str, contents: Sequence[dict[str, str]], file_format: str
-    ) -> list[NewJob]:
+    def new_jobs(self, order: dict[str, Any], pool: str, contents: Sequence[dict[str, str]]) -> list[NewJob]:
         """A job for each content, with one order for all."""
         shared = _keys_in(order)
         styles = [style for one in (order, *order["regions"]) for style in one["styles"]]
@@ -282,7 +280,7 @@ class Service:
             NewJob(
                 order | {"content": content},
                 pool,
-                result_name(content["name"], names, file_format),
+                result_name(content["name"], names, order["output"]["format"]),
                 (content["key"], *shared),
             )
             for content in contents

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from impasto.errors import OutputError, UsageError
 
-__all__ = ["ACTIVE", "ENDED", "JobRecord", "JobStore"]
+__all__ = ["ACTIVE", "ENDED", "JobRecord", "JobStore", "OpenBatch"]
 
 ACTIVE = ("queued", "running")
 ENDED = ("done", "failed", "cancelled")
@@ -52,6 +52,17 @@ CREATE TABLE IF NOT EXISTS pictures (
     PRIMARY KEY (job, key)
 );
 CREATE INDEX IF NOT EXISTS pictures_by_key ON pictures (key);
+CREATE TABLE IF NOT EXISTS open_batches (
+    id TEXT PRIMARY KEY,
+    pool TEXT NOT NULL,
+    job_order TEXT NOT NULL,
+    touched REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS open_batch_pictures (
+    batch TEXT NOT NULL REFERENCES open_batches (id) ON DELETE CASCADE,
+    key TEXT NOT NULL,
+    PRIMARY KEY (batch, key)
+);
 """
 _VERSION = 1
 
@@ -98,6 +109,21 @@ class JobRecord:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.status in ENDED
+
+
+@dataclass(frozen=True)
+class OpenBatch:
+    """A batch to which photographs may still be added.
+
+    Attributes:
+        id: of the batch.
+        pool: ``fast`` or ``slow``.
+        order: what all its jobs have in common, without a content.
+    """
+
+    id: str
+    pool: str
+    order: dict[str, Any] = field(repr=False)
 
 
 _COLUMNS = (
@@ -202,6 +228,46 @@ class JobStore:
                 self._drop_pictures(pictures)
                 raise OutputError(f"the job cannot be stored: {error}") from error
 
+    def open_batch(self, batch: OpenBatch, pictures: Mapping[str, bytes]) -> None:
+        """Begin a batch that grows; the pictures that all its jobs need stay until it is closed.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with self._files_lock:
+            try:
+                for key, data in pictures.items():
+                    self._write(self._pictures / key, data)
+                with self._lock, self._transaction():
+                    self._database.execute(
+                        "INSERT INTO open_batches (id, pool, job_order, touched) VALUES (?, ?, ?, ?)",
+                        (batch.id, batch.pool, json.dumps(batch.order), time.time()),
+                    )
+                    self._database.executemany(
+                        "INSERT INTO open_batch_pictures (batch, key) VALUES (?, ?)",
+                        [(batch.id, key) for key in pictures],
+                    )
+            except (OSError, sqlite3.Error) as error:
+                self._drop_pictures(pictures)
+                raise OutputError(f"the batch cannot be stored: {error}") from error
+
+    def touch_batch(self, batch_id: str) -> None:
+        """Somebody still adds to a batch."""
+        self._execute("UPDATE open_batches SET touched = ? WHERE id = ?", (time.time(), batch_id))
+
+    def close_batch(self, batch_id: str) -> bool:
+        """Nothing is added to a batch any more; False if it was closed before."""
+        with self._files_lock:
+            keys = [row[0] for row in self._all("SELECT key FROM open_batch_pictures WHERE batch = ?", (batch_id,))]
+            with self._lock:
+                changed = self._database.execute("DELETE FROM open_batches WHERE id = ?", (batch_id,)).rowcount
+            self._drop_pictures(keys)
+            return bool(changed)
+
+    def forgotten_batches(self, before: float) -> list[str]:
+        """Open batches to which nothing was added since a time."""
+        return [row[0] for row in self._all("SELECT id FROM open_batches WHERE touched < ?", (before,))]
+
     def claim(self, pool: str) -> JobRecord | None:
         """The oldest waiting job of a pool, now running; None if none waits."""
         with self._lock:
@@ -267,8 +333,8 @@ class JobStore:
         """Forget jobs that ended before a time; gives their ids. A batch goes as a whole, when all of it has ended."""
         rows = self._all(
             "SELECT id FROM jobs WHERE finished < ? AND status IN ('done', 'failed', 'cancelled') AND "
-            "(batch IS NULL OR NOT EXISTS (SELECT 1 FROM jobs AS other WHERE other.batch = jobs.batch AND "
-            "(other.finished IS NULL OR other.finished >= ?)))",
+            "(batch IS NULL OR (batch NOT IN (SELECT id FROM open_batches) AND NOT EXISTS (SELECT 1 FROM jobs AS other "
+            "WHERE other.batch = jobs.batch AND (other.finished IS NULL OR other.finished >= ?))))",
             (before, before),
         )
         ids = [row[0] for row in rows]
@@ -310,6 +376,11 @@ class JobStore:
         """The jobs of a batch in their order; empty if there is none of that id."""
         rows = self._all(f"SELECT {_COLUMNS} FROM jobs WHERE batch = ? ORDER BY sequence", (batch_id,))
         return [_record(row) for row in rows]
+
+    def opened(self, batch_id: str) -> OpenBatch | None:
+        """A batch that still grows, None if there is none of that id or it is closed."""
+        rows = self._all("SELECT id, pool, job_order FROM open_batches WHERE id = ?", (batch_id,))
+        return OpenBatch(rows[0][0], rows[0][1], json.loads(rows[0][2])) if rows else None
 
     def position(self, record: JobRecord) -> int:
         """Jobs that wait before this one."""
@@ -355,8 +426,9 @@ class JobStore:
 
     def _drop_pictures(self, keys: Iterable[str]) -> None:
         """Remove the files that no job needs any more."""
+        used = "SELECT 1 FROM pictures WHERE key = ? UNION ALL SELECT 1 FROM open_batch_pictures WHERE key = ? LIMIT 1"
         for key in keys:
-            if not self._all("SELECT 1 FROM pictures WHERE key = ? LIMIT 1", (key,)):
+            if not self._all(used, (key, key)):
                 self._unlink(self._pictures / key)
 
     @contextlib.contextmanager
@@ -396,7 +468,7 @@ class JobStore:
 
     def _clean(self) -> None:
         """Remove what a server that was killed left half done."""
-        known = {row[0] for row in self._all("SELECT DISTINCT key FROM pictures")}
+        known = {row[0] for row in self._all("SELECT key FROM pictures UNION SELECT key FROM open_batch_pictures")}
         done = {row[0] for row in self._all("SELECT id FROM jobs WHERE status = 'done'")}
         for folder, names in ((self._pictures, known), (self._results, done)):
             for path in folder.iterdir():
