@@ -15,6 +15,7 @@ import impasto
 from demo import paint_style
 from impasto.config import StylizeConfig
 from impasto.image import Picture, write_picture
+from impasto.image.color import resize
 from impasto.sheet import contact_sheet, label_grid
 from impasto.types import FloatArray
 
@@ -42,6 +43,7 @@ def main(folder: Path) -> None:
     everything = contact_sheet(stylizer, cat, list(stylizer.engine.presets()), width=320)
     write_picture(folder / "presets.jpg", everything, quality=88)
     write_picture(folder / "field.jpg", field_sheet(stylizer, astronaut), quality=90)
+    write_picture(folder / "quilt-failures.jpg", quilt_failures(astronaut), quality=88)
 
 
 def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:
@@ -64,6 +66,30 @@ def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:
     cells = [(label, stylizer.render(photo, one).pixels) for label, one in fields.items()]
     kept = stylizer.render(photo, field.constant(second), StylizeConfig(preserve_color="luminance"))
     return label_grid([*cells, ("expressionism, colours kept", kept.pixels)], columns=4)
+
+
+def quilt_failures(photo: Picture, side: int = 256) -> FloatArray:
+    """What goes wrong with whole patches: words of a page turn up in a picture; two tones leave none between."""
+    stylizer = impasto.Stylizer.load("quilt")
+    small = np.clip(resize(photo.pixels, (side, side)), 0, 1)
+    page = np.repeat(skimage.data.page()[:191, :191, None], 3, axis=2).astype(np.float32) / 255
+    printed = np.clip(resize(page, (side, side)), 0, 1)
+    light = resize(printed, (4, 4))  # of the page, which lies half in shadow
+    two_tones = (printed > resize(light, (side, side)) - 0.08).astype(np.float32)
+
+    def painted(style: FloatArray, **options: float) -> FloatArray:
+        code = stylizer.encode(style, name="a page")
+        return stylizer.render(small, impasto.StyleField.constant(code), StylizeConfig(options=options)).pixels
+
+    cells = [
+        ("a printed page", printed),
+        ("its words turn up", painted(printed)),
+        ("structure=3, detail=3", painted(printed, structure=3.0, detail=3.0)),
+        ("the page in two tones", two_tones),
+        ("no halftones for the face", painted(two_tones)),
+        ("structure=3, detail=3", painted(two_tones, structure=3.0, detail=3.0)),
+    ]
+    return label_grid(cells, columns=3)
 
 
 if __name__ == "__main__":

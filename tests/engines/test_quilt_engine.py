@@ -128,6 +128,15 @@ def test_estimates_grow_with_the_work(engine, codes):
     assert long.seconds > 2 * small.seconds and long.memory == small.memory
 
 
+def test_an_estimate_is_what_the_documentation_says():
+    """``docs/quilt.md``: iterations by scale are n, n + 1, ... and 2 n, each scale a quarter of the one before."""
+    from impasto.texture.guided import plan_steps
+
+    plan = plan_steps((512, 512), [(512, 512)], QuiltOptions())
+    assert [count for _, count in plan] == [6, 4, 4, 4, 3]
+    assert sum(height * width * count for (height, width), count in plan) == pytest.approx(4.34 * 512**2, rel=1e-2)
+
+
 def test_larger_strokes_are_coarser(engine, photograph):
     """A checkered style: its fields get as large as the scale says."""
     y, x = np.mgrid[0:96, 0:96]
