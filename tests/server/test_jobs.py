@@ -238,6 +238,28 @@ def test_batches_grow_beyond_the_memory_for_uploads(start_server, photo_bytes, s
     server.wait_until(lambda: server.stored_files() == [], 20)
 
 
+def test_results_that_are_gone_are_no_error_of_the_server(server, photo_bytes):
+    body = request(photo_bytes)
+    contents = {"contents": [body.pop("content")] * 2}
+    batch = server.client.post("/v1/batches", json=body | contents).json()
+    for job in batch["jobs"]:
+        assert server.ended(job["id"])["status"] == "done"
+    gone, kept = (job["id"] for job in batch["jobs"])
+    (server.state / "results" / gone).unlink()
+    problem(server.client.get(f"/v1/jobs/{gone}/result"), 404, "not-found")
+    answer = server.client.get(f"/v1/jobs/{kept}/result")
+    assert int(answer.headers["content-length"]) == len(answer.content) > 0
+    with zipfile.ZipFile(io.BytesIO(server.client.get(f"/v1/batches/{batch['id']}/zip").content)) as opened:
+        assert len(opened.namelist()) == 2 and json.loads(opened.read("errors.json"))[0]["status"] == "removed"
+    server.client.delete(f"/v1/batches/{batch['id']}")
+
+
+def test_deaths_of_workers_are_counted(server):
+    lines = server.client.get("/metrics").text.splitlines()
+    assert "# TYPE impasto_worker_deaths_total counter" in lines
+    assert any(line.startswith('impasto_worker_deaths_total{pool="slow"}') for line in lines)
+
+
 def test_open_batches_can_be_cancelled_and_removed(server, photo_bytes):
     before = server.stored_files()
     body = request(photo_bytes, steps=10_000, pause=0.05)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,29 @@ def test_cut_out_by_a_box_and_by_clicks(server):
         answer = server.client.post("/v1/segment", json={"content": {"upload": identifier}} | wrong)
         assert answer.status_code == 400, answer.text
     assert server.client.post("/v1/segment", json={"content": {"upload": identifier}}).status_code == 422
+
+
+def test_a_worker_that_did_not_come_up_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("impasto.server.pool.START_AGAIN", 0.05)
+    settings = PoolSettings("test", 1, 4, ("brush",), None, "", str(tmp_path), {"pixels": 10**6, "memory": 10**9})
+    tried = []
+
+    async def run():
+        pool = Pool(settings, lambda *args, **facts: None)
+
+        async def come_up(place):
+            tried.append(place)
+            pool._places[place] = None if len(tried) < 3 else unittest.mock.MagicMock()
+
+        monkeypatch.setattr(pool, "_worker_at", come_up)
+        pool.start()
+        while not pool.ready:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        await pool.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    assert tried == [0, 0, 0]
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -13,6 +13,8 @@ __all__ = ["CONTENT_TYPE", "Metrics"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0)
+
+_COUNTED = frozenset({"impasto_worker_deaths"})  # only ever grows; Prometheus knows it as …_total
 
 Gauges = Callable[[], Iterable[tuple[str, str, dict[str, str], float]]]
 """Gives name, help, labels and value of what is as it is now."""
@@ -77,9 +79,10 @@ class _Gauges(Collector):
         self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
-        families: dict[str, GaugeMetricFamily] = {}
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for name, text, labels, value in self._gauges():
-            family = families.setdefault(name, GaugeMetricFamily(name, text, labels=list(labels)))
+            kind = CounterMetricFamily if name in _COUNTED else GaugeMetricFamily
+            family = families.setdefault(name, kind(name, text, labels=list(labels)))
             family.add_metric(list(labels.values()), value)
         return families.values()
 

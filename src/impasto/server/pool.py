@@ -34,6 +34,7 @@ __all__ = ["ATTEMPTS", "Lane", "Pool", "PoolSettings", "Ticket"]
 
 ATTEMPTS = 2  # an order whose worker dies is tried once more
 GRACE = 2.0  # seconds that an engine has to stop by itself before its process is killed
+START_AGAIN = 5.0  # seconds until a worker that should be there and did not come up is tried again
 START_SECONDS = 120.0  # for a worker to come up
 FAIR_TURN = 8  # one in so many turns goes to the lowest lane that has something waiting
 
@@ -325,9 +326,10 @@ class Pool:
             await self._worker_at(place)
         while True:
             try:
-                ticket = await asyncio.wait_for(self._next(), self.settings.idle_seconds)
+                missing = bool(self.settings.warm) and self._places[place] is None
+                ticket = await asyncio.wait_for(self._next(), START_AGAIN if missing else self.settings.idle_seconds)
             except TimeoutError:
-                await self._vacate(place)
+                await (self._worker_at(place) if missing else self._vacate(place))
                 continue
             self.running += 1
             begun = time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import zipfile
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.background import BackgroundTask
 
 from impasto.config import StylizeConfig
 from impasto.server.bodies import Body, Part, read_form, until_gone
@@ -45,6 +47,7 @@ __all__ = ["router"]
 router = APIRouter()
 Value = TypeVar("Value")
 
+BLOCK = 1 << 18  # bytes of a file that are sent at a time
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURES: dict[str, Any] = {"description": "the picture", "content": {kind: _BINARY for kind, _ in WRITTEN.values()}}
 _TAKING = (400, 404, 408, 413, 415, 422, 429, 501, 503)  # what any request with pictures in it can end with
@@ -415,7 +418,7 @@ async def job_preview(service: Serving, job_id: str) -> Response:
 @router.get(
     "/v1/jobs/{job_id}/result",
     tags=["jobs"],
-    response_class=FileResponse,
+    response_class=Response,
     responses=problems(404, 409, 413, 422, 429, 503, 504, also={200: _PICTURES}),
 )
 async def job_result(
@@ -437,9 +440,28 @@ async def job_result(
     headers = {"Content-Disposition": _disposition("attachment" if download else "inline", name)}
     output = {"format": kind, "quality": quality, "strip": strip}
     if size is None and ((format is None and not strip) or _is_written_so(facts, output)):
-        return FileResponse(path, media_type=facts["media_type"], headers=headers)
+        return _file(path, facts["media_type"], headers)
     done = await wanted(request, service.rewritten(path, output, size))
     return Response(done.data, media_type=done.facts["media_type"], headers=headers)
+
+
+def _file(path: Path, media_type: str, headers: Mapping[str, str]) -> Response:
+    """A file that is opened before the answer begins: it may be removed at any moment.
+
+    Raises:
+        ProblemError: it was.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise ProblemError("not-found", "the result was removed") from error
+    size = os.fstat(stream.fileno()).st_size
+    return StreamingResponse(
+        iter(lambda: stream.read(BLOCK), b""),
+        media_type=media_type,
+        headers=dict(headers) | {"Content-Length": str(size)},
+        background=BackgroundTask(stream.close),
+    )
 
 
 def _is_written_so(facts: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
@@ -577,16 +599,22 @@ class _Sink:
 
 
 def zipped(
-    files: Sequence[tuple[str, Path]], failures: Sequence[dict[str, Any]], *, block: int = 1 << 18
+    files: Sequence[tuple[str, Path]], failures: Sequence[dict[str, Any]], *, block: int = BLOCK
 ) -> Iterator[bytes]:
     """A ZIP archive, block by block, so that a large one takes no memory; pictures are compressed already."""
     sink = _Sink()
+    missing: list[dict[str, Any]] = []
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
         for name, path in files:
-            with archive.open(name, "w") as entry, path.open("rb") as stream:
+            try:
+                stream = path.open("rb")
+            except OSError:  # removed meanwhile
+                missing.append({"name": name, "status": "removed", "error": None})
+                continue
+            with stream, archive.open(name, "w") as entry:
                 while data := stream.read(block):
                     entry.write(data)
                     yield sink.taken()
-        if failures:
-            archive.writestr("errors.json", json.dumps(failures, indent=2, ensure_ascii=False))
+        if failures or missing:
+            archive.writestr("errors.json", json.dumps([*failures, *missing], indent=2, ensure_ascii=False))
     yield sink.taken()
