@@ -144,6 +144,66 @@ def test_batch_ends_in_a_zip(painting, photos, tmp_path):
     assert dialog.get_by_role("button", name="choose them").is_visible()
 
 
+def refuse_once(page, path, status):
+    """Answer the first request to a path as a server that has no room; gives the requests that came."""
+    came = []
+
+    def answer(route):
+        came.append(route.request.url)
+        if len(came) > 1:
+            return route.continue_()
+        problem = {"type": "urn:impasto:problem:busy", "title": "", "status": status, "detail": "", "retry_after": 1}
+        return route.fulfill(status=status, content_type="application/problem+json", body=json.dumps(problem))
+
+    page.forgiven = (str(status),)
+    page.tab.route(path, answer)
+    return came
+
+
+def test_batch_waits_for_room_and_leaves_out_what_is_no_picture(painting, photos, tmp_path):
+    came = refuse_once(painting, "**/photos", 429)
+    painting.forgiven = ("429", "415")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    painting.tab.get_by_role("button", name="Many photos").click()
+    dialog = painting.tab.get_by_role("dialog")
+    painting.choose(dialog.get_by_role("button", name="choose them"), [photos["cat"], broken, photos["cup"]])
+    dialog.get_by_role("button", name="Paint 3 photos").click()
+    dialog.locator(".batch-progress", has_text="2 painted, 1 could not be").wait_for()
+    assert len(came) == 4
+    assert dialog.locator(".batch-item").all_inner_texts()[1].split() == ["broken.png", "failed"]
+    path = painting.download(lambda: dialog.get_by_role("link", name="Download the zip").click(), tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.namelist()) == 2
+
+
+def test_batch_that_was_sent_in_part_ends_after_a_reload(painting, photos):
+    held = []
+    painting.tab.get_by_role("button", name="Many photos").click()
+    dialog = painting.tab.get_by_role("dialog")
+    painting.choose(dialog.get_by_role("button", name="choose them"), [photos["cat"], photos["cup"]])
+
+    def let_one_through(route):
+        held.append(route)
+        if len(held) == 1:
+            route.continue_()
+
+    painting.tab.route("**/photos", let_one_through)
+    dialog.get_by_role("button", name="Paint 2 photos").click()
+    dialog.get_by_text("Sending 1 of 2").wait_for()
+    painting.tab.reload()
+    painting.tab.get_by_role("button", name="Many photos").click()
+    painting.tab.get_by_role("dialog").locator(".batch-progress", has_text="All 1 are done").wait_for()
+
+
+def test_presets_are_asked_for_until_they_come(page, photos):
+    page.open(photos["cat"])
+    came = refuse_once(page, re.compile("/v1/presets.engine=fake-slow"), 429)
+    page.tab.locator("input[name=engine][value=fake-slow]").check()
+    page.tab.locator("[data-style='preset:grey']").wait_for()
+    assert len(came) >= 2
+
+
 def test_batch_survives_a_reload(painting, photos):
     painting.tab.get_by_role("button", name="Many photos").click()
     dialog = painting.tab.get_by_role("dialog")

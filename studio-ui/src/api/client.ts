@@ -129,8 +129,15 @@ export const api = {
   cancelJob: (id: string) => json<Job>(`/v1/jobs/${id}/cancel`, { method: "POST" }),
   removeJob: (id: string) => call(`/v1/jobs/${id}`, { method: "DELETE" }),
 
-  createBatch: (contents: PictureRef[], look: Omit<LookRequest, "regions">, output: Output) =>
-    json<Batch>("/v1/batches", body({ contents, ...look, output })),
+  openBatch: (look: Omit<LookRequest, "regions">, output: Output) =>
+    json<Batch>("/v1/batches", body({ open: true, ...look, output })),
+  /** The answer has the new jobs only. */
+  addPhoto: (id: string, file: Blob, name: string) => {
+    const form = new FormData();
+    form.append("content", new Blob([file]), name); // without a type, as with uploads
+    return json<Batch>(`/v1/batches/${id}/photos`, { method: "POST", body: form });
+  },
+  closeBatch: (id: string) => json<Batch>(`/v1/batches/${id}/close`, { method: "POST" }),
   batch: (id: string) => json<Batch>(`/v1/batches/${id}`),
   cancelBatch: (id: string) => json<Batch>(`/v1/batches/${id}/cancel`, { method: "POST" }),
   removeBatch: (id: string) => call(`/v1/batches/${id}`, { method: "DELETE" }),

@@ -95,7 +95,7 @@ export interface Job {
 
 export interface Batch {
   id: string;
-  status: "running" | "done";
+  status: "open" | "running" | "done";
   total: number;
   done: number;
   failed: number;

@@ -1,4 +1,7 @@
-/** Many photographs with the present look, and one zip at the end. The batch goes on when the page is closed. */
+/**
+ * Many photographs with the present look, and one zip at the end. They are sent one after the other into a batch that is
+ * painted meanwhile; once all are sent, it goes on when the page is closed.
+ */
 
 import { signal } from "@preact/signals";
 import { api, listen, Offline, ServerError } from "../api/client";
@@ -27,18 +30,24 @@ interface Item {
   file: File | null;
   url: string;
   job: Job | null;
+  /** Why the server did not take it; empty if it did, or was not asked yet. */
+  refused: string;
 }
+
+const TRIES = 40; // for one photograph, while the server is away or has no room
+const REFUSALS = [400, 413, 415, 422]; // the photograph's own fault: the others go on
 
 const items = signal<readonly Item[]>([]);
 const batch = signal<Batch | null>(null);
 const sending = signal(-1);
 let stop: (() => void) | null = null;
 let stopSending = false;
+const heard = new Map<string, Job>(); // what events said last; they may be sooner than the answer to a photograph
 
 function add(files: readonly File[]): void {
   const room = (info.value?.limits.batch ?? 500) - items.value.length;
   if (files.length > room) tell("batch.tooMany", String(info.value?.limits.batch ?? 500));
-  const made = files.slice(0, room).map((file) => ({ id: newId(), name: file.name, file, url: URL.createObjectURL(file), job: null }));
+  const made = files.slice(0, room).map((file) => ({ id: newId(), name: file.name, file, url: URL.createObjectURL(file), job: null, refused: "" }));
   items.value = [...items.value, ...made];
 }
 
@@ -53,42 +62,112 @@ function clear(): void {
   if (old) void api.removeBatch(old.id).catch(() => undefined);
 }
 
+const change = (id: string, now: Partial<Item>): unknown =>
+  (items.value = items.value.map((item) => (item.id === id ? { ...item, ...now } : item)));
+
 async function start(): Promise<void> {
-  const files = items.value;
   stopSending = false;
   sending.value = 0;
+  let made: Batch | null = null;
   try {
-    const made = await withUploads(async () => {
-      const contents: string[] = [];
-      for (const item of files) {
-        if (stopSending) return null;
-        contents.push((await api.upload(item.file!, item.name)).id);
-        sending.value = contents.length;
-      }
+    made = await withUploads(async () => {
       const plain: Look = { ...look.value, regions: [] };
       const { regions: _, ...request } = requestOf(plain, await lookUploads({} as Photo, plain));
-      return api.createBatch(contents.map((upload) => ({ upload })), request, output.value);
+      return api.openBatch(request, output.value);
     });
-    if (made) watch(made);
+    const { id } = made;
+    watch(made);
+    await whileHeld(id, () => sendAll(id));
   } catch (error) {
     explain(error);
   } finally {
+    if (made) await finish(made.id).catch(explain);
     sending.value = -1;
   }
 }
 
-/** Merge what the server says of single jobs into the list; jobs have the order of the photographs. */
+async function sendAll(id: string): Promise<void> {
+  for (const item of items.value) {
+    if (stopSending) return;
+    try {
+      const job = await sendOne(id, item);
+      if (job) change(item.id, { job: heard.get(job.id) ?? job });
+    } catch (error) {
+      if (!(error instanceof ServerError) || !REFUSALS.includes(error.problem.status)) throw error;
+      change(item.id, { refused: error.message });
+    }
+    sending.value += 1;
+  }
+}
+
+/** Send one photograph; while the server has no room or does not answer, wait and try again. */
+async function sendOne(id: string, item: Item): Promise<Job | null> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return (await api.addPhoto(id, item.file!, item.name)).jobs[0] ?? null;
+    } catch (error) {
+      const wait = error instanceof Offline ? 2 : error instanceof ServerError ? (error.problem.retry_after ?? 0) : 0;
+      if (wait === 0 || tries === TRIES) throw error;
+      for (let second = 0; second < wait; second += 1) {
+        if (stopSending) return null;
+        await new Promise((done) => setTimeout(done, 1000));
+      }
+      const job = error instanceof Offline ? await arrived(id) : null;
+      if (job) return job;
+    }
+  }
+}
+
+/** The job of a photograph that did arrive, although the answer was lost. */
+async function arrived(id: string): Promise<Job | null> {
+  const known = new Set(items.value.map((item) => item.job?.id));
+  const now = await api.batch(id).catch(() => null);
+  return now?.jobs.find((job) => !known.has(job.id)) ?? null;
+}
+
+/** All that can be sent is: let the batch end; or take back what was stopped. */
+async function finish(id: string): Promise<void> {
+  if (items.value.some((item) => item.job)) {
+    await (stopSending ? api.cancelBatch(id) : api.closeBatch(id));
+    return;
+  }
+  stop?.();
+  batch.value = null;
+  void rememberBatch(null);
+  await api.removeBatch(id);
+}
+
+const lockOf = (id: string): string => `impasto-batch-${id}`;
+
+/** Hold a lock that goes with the page, so that another one can see whether somebody still sends. */
+async function whileHeld(id: string, act: () => Promise<void>): Promise<void> {
+  if (!navigator.locks) return act(); // not over plain HTTP from another machine
+  await navigator.locks.request(lockOf(id), act);
+}
+
+/** Close a batch whose page went away before everything was sent. */
+async function closeAbandoned(now: Batch): Promise<void> {
+  const close = async () => {
+    await (now.total > 0 ? api.closeBatch(now.id) : api.removeBatch(now.id));
+  };
+  if (!navigator.locks) return close();
+  await navigator.locks.request(lockOf(now.id), { ifAvailable: true }, (lock) => (lock ? close() : undefined));
+}
+
+/** Merge what the server says of single jobs into the list. */
 function take(jobs: readonly Job[]): void {
   const now = [...items.value];
-  jobs.forEach((job, index) => {
-    now[index] ??= { id: job.id, name: job.name, file: null, url: "", job };
-    now[index] = { ...now[index]!, job };
-  });
+  for (const job of jobs) {
+    const index = now.findIndex((item) => item.job?.id === job.id);
+    if (index >= 0) now[index] = { ...now[index]!, job };
+    else now.push({ id: job.id, name: job.name, file: null, url: "", job, refused: "" });
+  }
   items.value = now;
 }
 
 function watch(made: Batch): void {
   batch.value = made;
+  heard.clear();
   take(made.jobs);
   void rememberBatch(made.id);
   stop?.();
@@ -96,7 +175,12 @@ function watch(made: Batch): void {
     `/v1/batches/${made.id}/events`,
     {
       batch: (now: Batch) => (batch.value = { ...now, jobs: [] }),
-      job: (job: Job) => (items.value = items.value.map((item) => (item.job?.id === job.id ? { ...item, job } : item))),
+      job: (job: Job) => {
+        if ("jobs" in job) return; // the end of the stream, which is the batch
+        heard.set(job.id, job);
+        if (sending.value < 0) take([job]);
+        else items.value = items.value.map((item) => (item.job?.id === job.id ? { ...item, job } : item));
+      },
     },
     () => {
       void api.batch(made.id).then((now) => {
@@ -113,7 +197,10 @@ export async function resumeBatch(): Promise<void> {
   const id = await rememberedBatch();
   if (!id) return;
   try {
-    watch(await api.batch(id));
+    const found = await api.batch(id);
+    if (found.status === "open") await closeAbandoned(found);
+    if (found.status !== "open" || found.total > 0) watch(found);
+    else void rememberBatch(null);
   } catch (error) {
     if (error instanceof ServerError) void rememberBatch(null);
     if (error instanceof Offline) lostServer();
@@ -129,7 +216,8 @@ export function openBatch(files: readonly File[]): void {
 type State = JobStatus | "waiting";
 
 function Row({ item }: { item: Item }) {
-  const state: State = item.job?.status ?? "waiting";
+  const unsent = item.refused ? "failed" : batch.value?.status === "done" ? "cancelled" : "waiting";
+  const state: State = item.job?.status ?? unsent;
   const picture = state === "done" && item.job ? api.jobThumbnail(item.job.id) : item.url;
   return (
     <li class={`batch-item batch-${state}`}>
@@ -137,7 +225,7 @@ function Row({ item }: { item: Item }) {
       <span class="batch-name" title={item.name}>
         {item.name}
       </span>
-      <span class="batch-state" title={item.job?.error?.detail}>
+      <span class="batch-state" title={item.job?.error?.detail ?? item.refused}>
         {t(`batch.state.${state}`)}
       </span>
       {item.job === null && sending.value < 0 && (
@@ -165,7 +253,7 @@ export function BatchDialog() {
     if (sending.value >= 0) return t("batch.sending", { done: sending.value, total: count });
     if (!now) return "";
     if (!ended) return t("batch.running", { done: now.done, total: now.total });
-    if (now.failed + now.cancelled > 0) return t("batch.failed", { done: now.done, failed: now.failed + now.cancelled });
+    if (now.done < count) return t("batch.failed", { done: now.done, failed: count - now.done });
     return t("batch.done", { total: now.total });
   })();
   void ownStyles.value;
@@ -236,11 +324,11 @@ export function BatchDialog() {
             <progress
               aria-label={t("batch.progress")}
               max={1}
-              value={now ? (ended ? 1 : now.progress) : sending.value / Math.max(1, count)}
+              value={ended ? 1 : now ? (now.progress * now.total) / Math.max(1, count) : 0}
             />
           )}
         </div>
-        {now && !ended && (
+        {now && !ended && sending.value < 0 && (
           <button type="button" class="button" onClick={() => void api.cancelBatch(now.id).catch(explain)}>
             {t("batch.cancel")}
           </button>
