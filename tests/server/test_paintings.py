@@ -311,3 +311,12 @@ def test_openapi_has_the_real_ranges(server):
     }
     assert settings["preserve_color"]["enum"] == ["none", "luminance", "statistics"]
     assert schemas["FakeSlowOptions"]["properties"]["steps"]["maximum"] == 10_000
+    for request in ("StylizeRequest", "PreviewRequest", "BatchRequest", "EstimateRequest"):
+        options = schemas[request]["properties"]["options"]
+        assert "additionalProperties" not in options
+        referred = {one["$ref"].rpartition("/")[2]: one["description"] for one in options["anyOf"]}
+        assert referred["FakeSlowOptions"] == "where 'engine' is fake-slow" and "GatysOptions" in referred
+        assert set(referred) <= schemas.keys()
+    paths = server.client.get("/openapi.json").json()["paths"]
+    form = paths["/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert form["options"]["contentSchema"]["anyOf"] == schemas["StylizeRequest"]["properties"]["options"]["anyOf"]

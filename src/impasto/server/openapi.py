@@ -116,7 +116,9 @@ def document(app: FastAPI, *, token: bool) -> dict[str, Any]:
     schemas = made.setdefault("components", {}).setdefault("schemas", {})
     _, definitions = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
     schemas |= definitions["$defs"]
-    schemas |= options_schema()
+    options = options_schema()
+    schemas |= options
+    _refer_to_options(made, options)
     schemas["Problem"] = _problem()
     _without_fastapis_errors(made)
     if token:
@@ -124,6 +126,28 @@ def document(app: FastAPI, *, token: bool) -> dict[str, Any]:
         made["security"] = [{"token": []}]
     app.openapi_schema = made
     return made
+
+
+def _refer_to_options(made: dict[str, Any], options: dict[str, dict[str, Any]]) -> None:
+    """Let ``options`` of the bodies be one of the engines' own schemas, and the form's JSON text hold one of them."""
+    fitting = [
+        {"$ref": _REFERENCE.format(model=name), "description": f"where 'engine' is {schema['x-engine']}"}
+        for name, schema in options.items()
+    ]
+    if not fitting:
+        return
+    for schema in made["components"]["schemas"].values():
+        found = schema.get("properties", {}).get("options")
+        if found is not None and "additionalProperties" in found:
+            for key in ("additionalProperties", "maxProperties", "type"):
+                found.pop(key, None)
+            found["anyOf"] = fitting
+    for operations in made["paths"].values():
+        for operation in operations.values():
+            content = operation.get("requestBody", {}).get("content", {})
+            form = content.get("multipart/form-data", {}).get("schema", {}).get("properties", {})
+            if "options" in form:
+                form["options"] = form["options"] | {"contentSchema": {"anyOf": fitting}}
 
 
 def _without_fastapis_errors(made: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ def options_schema() -> dict[str, dict[str, Any]]:
         kind = options_type(name)
         if kind is not None:
             component = "".join(part.capitalize() for part in name.replace("_", "-").split("-")) + "Options"
-            schemas[component] = _model_of(kind, component).model_json_schema()
+            schemas[component] = _model_of(kind, component).model_json_schema() | {"x-engine": name}
     return schemas
 
 
