@@ -1,5 +1,7 @@
 """Load on the server: many clients at a time, throughput against the bare engine, memory, and the slider's delay.
 
+Where Playwright and Chromium are installed, the studio's page is measured too: its first paint, and the slider.
+
 The server runs as a process of its own on 127.0.0.1; clients are coroutines that speak HTTP/1.1 over sockets kept open,
 with requests made beforehand, so that they take as little as possible of the machine they measure. Requests are bounded
 in number and in time, and go to no other host.
@@ -13,6 +15,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -39,6 +43,7 @@ RATIO_TARGET = Target("at least", 85)  # % of the bare engine's throughput
 FAILURE_TARGET = Target("at most", 0)
 GROWTH_TARGET = Target("at most", 5)  # % between a tenth of the requests and all of them
 SLIDER_TARGET = Target("at most", 150)  # ms
+PAINT_TARGET = Target("at most", 1000)  # ms
 STYLE = "ukiyo-e"
 
 
@@ -109,9 +114,11 @@ def run(plan: Plan) -> Report:
     report = Report("server", {"plan": vars(plan)}, judged)
     report.busy = busy_share()
     bare = _bare_rate(report, plan)
-    with _running(plan.workers) as (process, address):
+    with _running("serve", "--quiet", "--workers", str(plan.workers)) as (process, address):
         _slider(report, plan, address)
         _load(report, plan, process, address, bare)
+    with _running("studio", "--no-browser") as (_, address):
+        _browser(report, plan, address)
     return report
 
 
@@ -156,28 +163,28 @@ def _timed(count: int, call: object) -> Timing:
 
 
 @contextlib.contextmanager
-def _running(workers: int) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server on a free port, and its address."""
+def _running(*what: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server on a free port, and its address; ``what`` is the command and its options."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             sys.executable,
             "-m",
             "impasto",
-            "serve",
+            *what,
             "--port",
             "0",
-            "--quiet",
             "--state",
             str(Path(folder, "state")),
         ]
         process = subprocess.Popen(
-            [*command, "--workers", str(workers)],
+            command,
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
         try:
-            address = process.stdout.readline().split()[-1] if process.stdout else ""
+            said = process.stdout.readline().split() if process.stdout else []
+            address = next((word.rstrip("/") for word in said if word.startswith("http")), "")
             asyncio.run(_until_ready(address))
             yield process, address
         finally:
@@ -233,6 +240,68 @@ async def _slide(plan: Plan, address: str) -> tuple[Timing, Timing]:
             painting.append(float(client.headers["x-impasto-seconds"]))
     client.close()
     return Timing(tuple(seconds)), Timing(tuple(painting))
+
+
+# -- the studio in a browser -------------------------------------------------------------------------------------------
+
+
+def _browser(report: Report, plan: Plan, address: str) -> None:
+    """First paint, and from the slider to the decoded preview, in a real Chromium; named where there is none."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        report.notes.append("the studio in a browser was left out: no Playwright (pip install playwright)")
+        return
+    program = os.environ.get("IMPASTO_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        report.notes.append("the studio in a browser was left out: no chromium (apt-get install chromium)")
+        return
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=program, headless=True, args=flags)
+        try:
+            paints = [_first_paint(running, address) for _ in range(3)]
+            previews = _slide_in(running, plan, address)
+        finally:
+            running.close()
+    note = "first contentful paint, a new profile each time"
+    report.add_timing("first paint of the studio", Timing(tuple(paints)), target=PAINT_TARGET, note=note)
+    note = "from the change to the decoded picture in the page, longer side 512"
+    report.add_timing("slider to preview in the browser", Timing(tuple(previews)), target=SLIDER_TARGET, note=note)
+
+
+def _first_paint(browser: Any, address: str) -> float:
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_selector("h2")
+    milliseconds = page.evaluate("() => performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    page.close()
+    return float(milliseconds) / 1e3
+
+
+def _slide_in(browser: Any, plan: Plan, address: str) -> list[float]:
+    """Seconds of each move of the strength slider, as the page itself measures them."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-US")
+    page.set_default_timeout(60_000)
+    page.goto(address)
+    with page.expect_file_chooser() as chooser:
+        page.locator(".welcome .primary").click()
+    photo = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": _jpeg(2 * plan.slider_side)}
+    chooser.value.set_files([photo])
+    page.wait_for_selector(".stage img.picture")
+    page.locator(f"[data-style='preset:{STYLE}']").click()
+    page.wait_for_selector("img[data-kind=full]")
+    page.wait_for_selector("[data-style='preset:romantic-sea'] img[src^='blob:']")  # the wall is finished
+    count = "() => window.impastoPreviewTimes.length"
+    before = page.evaluate(count)
+    for move in range(plan.slides):
+        seen = page.evaluate(count)
+        page.get_by_label("Strength").fill(f"{0.9 - 0.5 * (move % 10) / 10 - 0.01 * (move // 10 % 5):.2f}")
+        page.wait_for_function("(seen) => window.impastoPreviewTimes.length > seen", arg=seen)
+        page.wait_for_selector(".stage-busy", state="detached")
+    times = page.evaluate("() => window.impastoPreviewTimes")[before:]
+    page.close()
+    return [milliseconds / 1e3 for milliseconds in times]
 
 
 # -- the load --------------------------------------------------------------------------------------------------------

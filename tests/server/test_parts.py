@@ -279,10 +279,11 @@ def test_a_worker_that_did_not_come_up_is_tried_again(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_benchmark_runs(tmp_path, command_environment):
     command = [sys.executable, "-m", "benchmarks.server", "--quick", "--json", str(tmp_path / "report.json")]
-    finished = subprocess.run(command, cwd=ROOT, env=command_environment, capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(command, cwd=ROOT, env=command_environment, capture_output=True, text=True, timeout=300)
     assert finished.returncode == 0, finished.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     rows = {row["name"]: row for row in report["rows"]}
     assert rows["throughput"]["value"] > 0 and rows["errors other than 429"]["value"] == 0
     assert rows["throughput"]["note"].startswith("4 clients") and rows["slider to preview"]["value"] > 0
+    assert "first paint of the studio" in rows or any("left out" in note for note in report["notes"])
     assert not any(row["verdict"] for row in report["rows"])  # a quick run is not judged
