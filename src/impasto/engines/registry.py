@@ -38,6 +38,14 @@ ENGINES: dict[str, EngineSpec] = {
         capabilities=Capabilities(field=False, tiles=True, chance=False, gpu=False, pictures=False),
         card="",
     ),
+    "local": EngineSpec(
+        name="local",
+        factory="impasto.engines.local:load",
+        extra="torch",
+        summary="attention: each place takes colours and strokes of what resembles it in the style",
+        capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False, explains=True),
+        card="local",
+    ),
     "quilt": EngineSpec(
         name="quilt",
         factory="impasto.engines.quilt:load",
