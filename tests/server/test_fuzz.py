@@ -1,21 +1,27 @@
 """Requests made from the OpenAPI document by schemathesis: no 5xx, nothing that the document does not say."""
 
 import base64
+import contextlib
 import io
+import itertools
 import os
 
 import numpy as np
 import psutil
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from PIL import Image
 from serving import jpeg, png
 
 pytestmark = pytest.mark.slow
 schemathesis = pytest.importorskip("schemathesis")
+SerializationNotPossible = pytest.importorskip("schemathesis.core.errors").SerializationNotPossible
 
 EXAMPLES = int(os.environ.get("IMPASTO_FUZZ_EXAMPLES", "12"))  # of each operation
+WRONG = max(1, EXAMPLES // 2)  # requests of each operation that break the document on purpose
+COVERAGE = 2 * EXAMPLES  # of each operation: borders of ranges, missing and repeated parts, other methods
 
 
 def pictures():
@@ -38,6 +44,7 @@ class Enricher:
         self.jobs = [server.job(**body) for _ in range(3)]
         contents = {"contents": [body.pop("content")]}
         self.batches = [client.post("/v1/batches", json=body | contents).json()["id"] for _ in range(2)]
+        self.batches.append(client.post("/v1/batches", json=body | {"open": True}).json()["id"])
         for job in self.jobs:
             server.ended(job)
         self.pictures = pictures()
@@ -51,18 +58,23 @@ class Enricher:
         if isinstance(case.body, dict):
             form = case.media_type == "multipart/form-data"
             if {"content", "contents"} & case.body.keys() and draw(st.booleans()):
-                self._sensible(case.body, form)
+                self._sensible(case.body, form, more="photos" in case.path)
             elif form:
                 self._form(case.body, draw)
             else:
                 self._json(case.body, draw)
 
-    def _sensible(self, body, form):
-        """Only the settings are left to chance."""
+    def _sensible(self, body, form, *, more):
+        """Only the settings are left to chance; ``more`` photographs for a batch have none."""
+        if more:
+            body.clear()
+            body |= {"content": [self.pictures[0]]} if form else {"contents": [{"upload": self.uploads[1]}]}
+            return
+        body.pop("open", None)
         for name in ("engine", "options", "mix", "mask", "regions", "region_mask", "region_style", "region_strength"):
             body.pop(name, None)
         if form:
-            body |= {"content": self.pictures[0], "style": ["ukiyo-e"]}
+            body |= {"content": self.pictures[0], "style": [self.pictures[1]]}  # a text would be sent as a file too
             body.pop("size", None)
             return
         for name, content in (("content", {"upload": self.uploads[0]}), ("contents", [{"upload": self.uploads[1]}])):
@@ -123,6 +135,60 @@ def fuzz(operation, enrich, url, checks, seen):
         seen.add((operation.label, response.status_code))
 
     check()
+
+
+def fuzz_wrongly(operation, url, checks, seen):
+    """Send requests to one operation that break the document on purpose, as they are."""
+
+    @settings(
+        max_examples=WRONG,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        deadline=None,
+        derandomize=True,
+    )
+    @given(data=st.data())
+    def check(data):
+        case = data.draw(operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE))
+        try:
+            response = case.call_and_validate(base_url=url, checks=checks, timeout=60)
+        except SerializationNotPossible:  # a picture that is no bytes cannot be sent as one
+            reject()
+        seen.add((operation.label, response.status_code))
+
+    check()
+
+
+def cover(schema, operation, url, checks, seen):
+    """Send a part of the requests that go through the document systematically."""
+    modes = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
+    config = schema.config.generation_for(operation=operation, phase="coverage")
+    cases = itertools.islice(
+        schema.iter_coverage_cases(operation, generation_modes=modes, generation_config=config), 20 * COVERAGE
+    )
+    cases = list(cases)  # of a few thousand an even part is sent
+    for case in cases[:: max(1, -(-len(cases) // COVERAGE))]:
+        with contextlib.suppress(SerializationNotPossible):
+            response = case.call_and_validate(base_url=url, checks=checks, timeout=60)
+            seen.add((operation.label, response.status_code))
+    return len(cases)
+
+
+def test_wrong_requests_are_never_the_servers_fault(start_server):
+    server = start_server(request_seconds=20.0, jobs=100_000)
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    checks = [schemathesis.checks.not_a_server_error, schemathesis.checks.content_type_conformance]
+    seen = set()
+    covered = 0
+    operations = [result.ok() for result in schema.get_all_operations()]
+    for operation in sorted(operations, key=lambda one: one.method.upper() == "DELETE"):
+        with contextlib.suppress(Unsatisfiable):  # nothing in it that could be wrong
+            fuzz_wrongly(operation, server.url, checks, seen)
+        covered += cover(schema, operation, server.url, checks, seen)
+    assert covered > len(operations)
+    assert {("POST /v1/stylize", 422), ("POST /v1/jobs", 422), ("GET /v1/jobs/{job_id}", 404)} <= seen
+    assert server.client.get("/readyz").status_code == 200
+    assert not server.events("request failed"), server.events("request failed")
 
 
 def test_nothing_unexpected_happens(start_server, photo_bytes):
