@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import skimage.data
+from PIL import Image
 
 import impasto
 from demo import paint_style
+from drawn_styles import draw_glass, draw_ink
 from impasto.config import StylizeConfig
 from impasto.image import Picture, write_picture
 from impasto.image.color import resize
@@ -44,6 +46,20 @@ def main(folder: Path) -> None:
     write_picture(folder / "presets.jpg", everything, quality=88)
     write_picture(folder / "field.jpg", field_sheet(stylizer, astronaut), quality=90)
     write_picture(folder / "quilt-failures.jpg", quilt_failures(astronaut), quality=88)
+    square = Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])).resize((512, 512))
+    write_picture(folder / "local.jpg", local_sheet([astronaut, impasto.read_picture(square)]), quality=88)
+
+
+def local_sheet(photos: list[Picture]) -> FloatArray:
+    """Three drawn styles, each beside what ``local`` makes of the photographs with it."""
+    stylizer = impasto.Stylizer.load("local")
+    cells = []
+    for name, style in (("stained glass", draw_glass()), ("strokes", paint_style()), ("pen and ink", draw_ink())):
+        shown = np.asarray(style.resize((photos[0].width, photos[0].height)))
+        cells.append((f"style: {name}", impasto.read_picture(shown).pixels))
+        code = stylizer.encode(style, name=name)
+        cells += [("", stylizer.render(photo, impasto.StyleField.constant(code)).pixels) for photo in photos]
+    return label_grid(cells, columns=1 + len(photos))
 
 
 def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:
