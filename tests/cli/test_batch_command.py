@@ -66,6 +66,7 @@ def begun(tmp_path, environment, photograph, count=30):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     journal = tmp_path / "painted" / JOURNAL
     until = time.monotonic() + 60

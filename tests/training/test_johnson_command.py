@@ -114,7 +114,14 @@ def test_the_exporter_is_asked_for_before_the_training(app, arguments, tmp_path,
 def test_a_stopped_training_goes_on_with_the_same_command(arguments, tmp_path, command_environment, how):
     environment = command_environment | {"PYTHONWARNINGS": "default"}
     full = [sys.executable, "-m", "impasto", *arguments, "--set", "stages=[{steps = 200, batch = 1, size = 48}]"]
-    process = subprocess.Popen(full, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        full,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     try:
         until = time.monotonic() + 100
         while latest_checkpoint(tmp_path / "out") is None and time.monotonic() < until:
