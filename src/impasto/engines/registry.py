@@ -34,7 +34,7 @@ ENGINES: dict[str, EngineSpec] = {
         name="johnson",
         factory="impasto.engines.johnson:load",
         extra="",
-        summary="one small network for each style: shipped ones, and filters trained on your own picture",
+        summary="one small network for each style: filters trained on your own pictures",
         capabilities=Capabilities(field=False, tiles=True, chance=False, gpu=False, pictures=False),
         card="",
     ),
