@@ -27,7 +27,7 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	mkdir -p $(TEMP)
 	$(TESTED) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ignore tests/studio
-	$(TESTED) $(BIN)/python -m pytest --reruns 2 tests/studio
+	$(TESTED) $(BIN)/python -m pytest --reruns 4 tests/studio
 
 check: $(VENV)/test.stamp
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
