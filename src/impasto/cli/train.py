@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     group.command("adain")(adain)
     group.command("local")(local)
     group.command("mobile")(mobile)
+    group.command("autoencoder")(autoencoder)
     group.command("johnson")(johnson)
     group.command("distill")(distill)
     app.add_typer(group, name="train")
@@ -246,6 +247,35 @@ def mobile(
             contents=content,
             styles=style,
             teacher=teacher,
+            out=out,
+            style_manifest=style_manifest,
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def autoencoder(
+    content: Contents,
+    style: Styles,
+    out: Out,
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+) -> None:
+    """Train the autoencoder in whose latents the diffusion runs. The same command goes on after a stop."""
+    run = _import_training("impasto.training.latent_run")
+    with _display("autoencoder") as display:
+        path: Path = run.train_autoencoder(
+            recipe,
+            contents=content,
+            styles=style,
             out=out,
             style_manifest=style_manifest,
             overrides=tuple(changes or ()),
