@@ -226,7 +226,7 @@ def ddim_inversion(
     parametrisation: str = "epsilon",
     refinements: int = 0,
     on_step: OnStep | None = None,
-) -> Tensor:
+) -> list[Tensor]:
     """The noise from which deterministic DDIM makes ``x0`` ``[B, ...]``: the ladder walked upwards (Song et al. 2021).
 
     A step down takes the noise that is seen in ``x_t``, which is not known yet on the way up: ``x_s`` stands in for it
@@ -236,12 +236,16 @@ def ddim_inversion(
     Args:
         denoise: the network.
         x0: clean pictures.
-        ladder: falling steps, as :func:`timesteps` gives them; the result is at the first of them.
+        ladder: falling steps, as :func:`timesteps` gives them.
         schedule: the forward process.
         parametrisation: what the network predicts.
         refinements: fixed-point iterations for each step.
         on_step: hears of each step, with the picture predicted there.
+
+    Returns:
+        The pictures at every step of the ladder: the first one is the noise to start from.
     """
+    path: list[Tensor] = []
     x_s, s = x0, -1
     for index, t in enumerate(reversed(ladder)):
         a_t, a_s = schedule.alpha_cumprod(t), schedule.alpha_cumprod(s)
@@ -250,10 +254,11 @@ def ddim_inversion(
             noise = schedule.predicted_noise(denoise(x_t, t), x_t, t, parametrisation=parametrisation)
             clean = (x_s - math.sqrt(1 - a_s) * noise) / math.sqrt(a_s)  # the step down, solved for x_t
             x_t = math.sqrt(a_t) * clean + math.sqrt(1 - a_t) * noise
+        path.append(x_t)
         x_s, s = x_t, t
         if on_step is not None:
             on_step(index + 1, len(ladder), clean)
-    return x_s
+    return path[::-1]
 
 
 # -- one rung ----------------------------------------------------------------------------------------------------------
