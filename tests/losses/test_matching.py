@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from impasto.losses.matching import FeatureBank, cosine_distance, matching_loss, nearest
+from impasto.losses.matching import (
+    AXES,
+    FeatureBank,
+    chosen_distance,
+    cosine_distance,
+    matching_loss,
+    nearest,
+)
 from impasto.losses.patches import extract_patches, mrf_loss, nearest_patches
 
 
@@ -126,3 +133,62 @@ def test_a_picture_made_of_the_styles_patches_costs_nothing():
 def test_the_gradient_of_patches_is_that_of_finite_differences():
     target, weight = maps(18), torch.rand(1, 1, 6, 7, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda one: mrf_loss(one, target, weight), (maps(19).requires_grad_(),))
+
+
+# -- hypercolumns that are not stacked ---------------------------------------------------------------------------------
+
+
+def stacked_distance(maps, inside, units, chosen, loudness, weight):
+    rows, columns = inside
+    parts = [one[0, :, rows, columns].flatten(1).T / loud for one, loud in zip(maps, loudness, strict=True)]
+    return (weight * cosine_distance(torch.cat(parts, 1), units[chosen])).sum()
+
+
+@pytest.fixture(params=["contiguous", "channels_last"])
+def columns(request):
+    generator = torch.Generator().manual_seed(30)
+    kind = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[request.param]
+    found = [
+        torch.randn(1, count, 30, 24, generator=generator, dtype=torch.float64).to(memory_format=kind).requires_grad_()
+        for count in (3, 5, 2)
+    ]
+    inside = (slice(2, 27), slice(1, 21))
+    units = torch.nn.functional.normalize(rows(31, 12, 10), dim=1)
+    chosen = torch.randint(12, (25 * 20,), generator=generator)
+    return found, inside, units, chosen, [0.5, 2.0, 1.5], torch.rand(25 * 20, generator=generator, dtype=torch.float64)
+
+
+def test_the_distance_of_maps_is_that_of_stacked_rows_with_its_gradient(columns):
+    found, inside, units, chosen, loudness, weight = columns
+    mine = chosen_distance(found, inside, units, chosen, loudness=loudness, weight=weight)
+    gradients = torch.autograd.grad(2 * mine, found)
+    reference = stacked_distance(*columns)
+    assert mine.item() == pytest.approx(reference.item(), rel=1e-12)
+    for got, wanted in zip(gradients, torch.autograd.grad(2 * reference, found), strict=True):
+        torch.testing.assert_close(got, wanted)
+        assert float(got[:, :, :2].abs().max()) == float(got[:, :, :, 21:].abs().max()) == 0  # outside
+
+
+def test_features_of_zero_length_are_far_from_everything_and_pull_nowhere_infinite():
+    nothing = torch.zeros(1, 4, 3, 3, requires_grad=True)
+    inside, chosen = (slice(0, 3), slice(0, 3)), torch.zeros(9, dtype=torch.long)
+    units = torch.nn.functional.normalize(torch.ones(1, 4), dim=1)
+    found = chosen_distance([nothing], inside, units, chosen, loudness=[1.0], weight=torch.ones(9))
+    assert found.item() == 9
+    (gradient,) = torch.autograd.grad(found, nothing)
+    assert torch.isfinite(gradient).all()
+
+
+def test_long_features_are_compared_along_their_main_axes_and_lose_little():
+    generator = torch.Generator().manual_seed(40)
+    mixing = torch.randn(400, 400, generator=generator) * torch.arange(1, 401)[:, None] ** -0.7  # as features fall off
+    bank, features = (torch.randn(count, 400, generator=generator) @ mixing for count in (500, 300))
+    known = FeatureBank(bank)
+    assert known.directions.shape == (500, AXES)
+    found = nearest(features, features.mean(0), known)
+    cosine = torch.nn.functional.cosine_similarity(
+        (features - features.mean(0))[:, None], (bank - bank.mean(0))[None], dim=2
+    )
+    best, taken = cosine.max(1).values.mean(), cosine.gather(1, found[:, None]).mean()
+    assert float(taken) > 0.95 * float(best)
+    assert float((found == cosine.argmax(1)).float().mean()) > 0.5

@@ -19,9 +19,18 @@ from torch.nn import functional
 
 from impasto.engines.gatys_options import GatysOptions
 from impasto.engines.gatys_pyramid import Window, plan_windows
-from impasto.engines.gatys_targets import BANK, COLOURS, Guide, Layers, fitted, hypercolumns, layer_distance
+from impasto.engines.gatys_targets import (
+    BANK,
+    COLOURS,
+    Guide,
+    Layers,
+    fitted,
+    hypercolumn_maps,
+    hypercolumns,
+    layer_distance,
+)
 from impasto.losses.guidance import EMPTY
-from impasto.losses.matching import cosine_distance, nearest
+from impasto.losses.matching import chosen_distance, nearest
 from impasto.losses.regularity import total_variation
 from impasto.losses.statistics import FeatureSums, Statistics, feature_sums, full_precision, statistics_of
 from impasto.nets.teachers import Teacher
@@ -124,11 +133,17 @@ class Eye:
             reduced[layer] = functional.avg_pool2d(fitted(part, (size[0] * stride, size[1] * stride)), stride)
         return self.cores(reduced, window)
 
+    @property
+    def matched_strides(self) -> dict[str, int]:
+        """Strides of the layers that make up a hypercolumn, the finest first."""
+        return {layer: self.stride(layer) for layer in self.layers.matched}
+
     def columns(self, seen: Mapping[str, Tensor], window: Window) -> Tensor:
         """Hypercolumns of a window's core, as rows ``[N, sum C]``."""
-        layers = {layer: self.encoder.spec.layers[layer][0] for layer in self.layers.matched}
-        stacked = hypercolumns({layer: seen[layer] for layer in layers}, layers)
-        return full_precision(window.core(stacked, layers[self.layers.matched[0]])[0].flatten(1).T)
+        strides = self.matched_strides
+        stacked = hypercolumns({layer: seen[layer] for layer in strides}, strides)
+        core = full_precision(window.core(stacked, strides[self.layers.matched[0]]))
+        return core[0].permute(1, 2, 0).reshape(-1, core.shape[1])
 
     @torch.no_grad()
     def survey(
@@ -166,6 +181,14 @@ def _drawn(rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
         return rows
     order = torch.randperm(rows.shape[0], generator=generator)[: max(1, round(share * rows.shape[0]))]
     return rows[order.to(rows.device)]
+
+
+def _within(inside: tuple[slice, slice], features: Tensor) -> tuple[slice, slice]:
+    """Rows and columns, cut off where the map ends."""
+    rows, columns = (
+        slice(part.start, min(part.stop, length)) for part, length in zip(inside, features.shape[2:], strict=True)
+    )
+    return rows, columns
 
 
 def _outer(padded: Tensor, window: Window) -> Tensor:
@@ -243,6 +266,7 @@ class Objective:
         self._tiling = Tiling()
         self._parts: list[_Part] = []
         self._masses: dict[str, float] = {}
+        self._unmatched = False
 
     # -- a block of iterations -------------------------------------------------------------------------------------
 
@@ -263,7 +287,8 @@ class Objective:
         for part in self._parts:
             for layer, emphasis in part.emphasis.items():
                 self._masses[layer] = self._masses.get(layer, 0.0) + float(emphasis.sum())
-        if self.moves:
+        self._unmatched = self.moves
+        if self._unmatched and len(self._parts) > 1:  # a single window is matched as its first gradient sees it
             self._match(tiling.pad(picture))
 
     def _part(self, padded: Tensor, window: Window, regions: Sequence[Tensor], support: Tensor | None) -> _Part:
@@ -306,25 +331,26 @@ class Objective:
         return normalised * gain + bias
 
     def _match(self, padded: Tensor) -> None:
-        """For each place the number of the style's hypercolumn that it is most like."""
-        layers = self.eye.layers.matched
+        """For each place of each window the number of the style's hypercolumn that it is most like."""
         total: Sums = {}
-        kept: list[Tensor] = []
         for part in self._parts:
             seen = self.eye.see(_outer(padded, part.window))
-            _add(total, _sums(self.eye.cores(seen, part.window), part.weights, layers))
-            if len(self._parts) == 1:
-                kept.append(self.eye.columns(seen, part.window))
-        for index, part in enumerate(self._parts):
-            # one window at a time is held; seeing it twice is the price
-            rows = kept[index] if kept else self.eye.columns(self.eye.see(_outer(padded, part.window)), part.window)
-            for number, guide in enumerate(self.guides):
-                target = guide.target
-                if target is None or target.bank is None or target.loudness is None:
-                    continue
-                means = [statistics_of(total[(guide.region, layer)]).mean[0] for layer in layers]
-                mean = torch.cat(means) / target.loudness
-                part.chosen[number] = nearest(rows / target.loudness, mean, target.bank, half=self.eye.half)
+            _add(total, _sums(self.eye.cores(seen, part.window), part.weights, self.eye.layers.matched))
+        for part in self._parts:  # one window at a time is held; seeing it twice is the price
+            self._choose(part, self.eye.see(_outer(padded, part.window)), total)
+        self._unmatched = False
+
+    @torch.no_grad()
+    def _choose(self, part: _Part, seen: Mapping[str, Tensor], total: Sums) -> None:
+        """Nearest hypercolumns of a window, with the sums of the whole picture."""
+        rows = self.eye.columns(seen, part.window)
+        for number, guide in enumerate(self.guides):
+            target = guide.target
+            if target is None or target.bank is None or target.loudness is None:
+                continue
+            means = [statistics_of(total[(guide.region, layer)]).mean[0] for layer in self.eye.layers.matched]
+            mean = torch.cat(means) / target.loudness
+            part.chosen[number] = nearest(rows / target.loudness, mean, target.bank, half=self.eye.half)
 
     # -- an iteration ----------------------------------------------------------------------------------------------
 
@@ -336,7 +362,11 @@ class Objective:
             (part,) = self._parts
             seen = self.eye.see(padded)
             cores = self.eye.cores(seen, part.window)
-            loss = self._style(_sums(cores, part.weights, self.eye.layers.measured)) + self._places(seen, cores, part)
+            sums = _sums(cores, part.weights, self.eye.layers.measured)
+            if self._unmatched:
+                self._choose(part, seen, sums)
+                self._unmatched = False
+            loss = self._style(sums) + self._places(seen, cores, part)
             (loss + self._pixels(leaf)).backward()  # type: ignore[no-untyped-call]
             assert leaf.grad is not None  # the loss depends on the picture
             return float(loss.detach()), leaf.grad
@@ -419,19 +449,23 @@ class Objective:
 
     def _nearest(self, seen: Mapping[str, Tensor], part: _Part) -> Tensor:
         """Mean cosine distance of the hypercolumns to those of the styles that were chosen for them."""
-        loss = next(iter(seen.values())).new_zeros(())
-        first = self.eye.layers.matched[0]
-        columns = self.eye.columns(seen, part.window)  # [N, C]
+        first, strides = self.eye.layers.matched[0], self.eye.matched_strides
+        maps = hypercolumn_maps({layer: seen[layer] for layer in strides}, strides)
+        maps = [full_precision(one) for one in maps]
+        loss = maps[0].new_zeros(())
+        mass = max(self._masses[first], EMPTY)
+        inside = _within(part.window.inside(strides[first]), maps[0])
         for number, chosen in part.chosen.items():
             guide = self.guides[number]
-            bank, loudness = guide.target.bank, guide.target.loudness  # type: ignore[union-attr]
-            distance = cosine_distance(columns / loudness, bank.units[chosen])  # type: ignore[operator, union-attr]  # [N], ARF eq. 2
-            weight = part.weights[guide.region]
-            if weight is None:
-                summed = guide.scale * (distance * part.emphasis[first].flatten()).sum()
-            else:
-                summed = guide.scale * (distance * weight[first].flatten()).sum()
-            loss = loss + summed / max(self._masses[first], EMPTY)
+            target, weight = guide.target, part.weights[guide.region]
+            if target is None or target.bank is None or target.loudness is None:
+                continue
+            loudness = target.loudness[np.cumsum([0, *(one.shape[1] for one in maps[:-1])])].tolist()
+            places = (part.emphasis if weight is None else weight)[first].flatten()
+            distance = chosen_distance(
+                maps, inside, target.bank.units, chosen, loudness=loudness, weight=places
+            )  # ARF, eq. 2
+            loss = loss + guide.scale * distance / mass
         return loss
 
     def _energy(self, layer: str) -> float:

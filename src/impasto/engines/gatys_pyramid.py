@@ -71,11 +71,16 @@ class Window:
 
     def core(self, features: Tensor, stride: int) -> Tensor:
         """The part of a feature map ``[B, C, h, w]`` that belongs to the core."""
+        rows, columns = self.inside(stride)
+        return features[:, :, rows, columns]
+
+    def inside(self, stride: int) -> tuple[slice, slice]:
+        """Rows and columns of a feature map that belong to the core; a map's last ones may lie before their end."""
         rows, columns = (
             slice(begin // stride, max(begin // stride + 1, end // stride))
             for begin, end in zip(self.begin, self.end, strict=True)
         )
-        return features[:, :, rows, columns]
+        return rows, columns
 
 
 def plan_windows(size: tuple[int, int], tile: int, shift: tuple[float, float], *, margin: int) -> list[Window]:

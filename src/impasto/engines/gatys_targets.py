@@ -22,6 +22,7 @@ __all__ = [
     "Layers",
     "StyleTarget",
     "fitted",
+    "hypercolumn_maps",
     "hypercolumns",
     "layer_distance",
     "merged",
@@ -103,6 +104,11 @@ def hypercolumns(features: Mapping[str, Tensor], strides: Mapping[str, int]) -> 
         features: of each layer, the finest first.
         strides: of each layer, in pixels.
     """
+    return torch.cat(hypercolumn_maps(features, strides), 1)
+
+
+def hypercolumn_maps(features: Mapping[str, Tensor], strides: Mapping[str, int]) -> list[Tensor]:
+    """The layers of :func:`hypercolumns`, not yet stacked."""
     (first, found), *others = features.items()
     parts = [found]
     for layer, part in others:
@@ -110,7 +116,7 @@ def hypercolumns(features: Mapping[str, Tensor], strides: Mapping[str, int]) -> 
         if ratio != 1:
             part = functional.interpolate(part, scale_factor=ratio, mode="bilinear", align_corners=False)
         parts.append(fitted(part, (found.shape[2], found.shape[3])))
-    return torch.cat(parts, 1)
+    return parts
 
 
 def fitted(features: Tensor, size: tuple[int, int]) -> Tensor:

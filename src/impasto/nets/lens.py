@@ -115,7 +115,7 @@ class Lens(Teacher):
         for name, convolution in self.convolutions.items():
             if int(name[4]) != block:
                 features, block = functional.avg_pool2d(features, 2), int(name[4])
-            features = torch.relu(convolution(features))
+            features = torch.relu_(convolution(features))
             if name in layers:
                 found[name] = features
             if len(found) == len(layers):
