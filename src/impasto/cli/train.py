@@ -37,6 +37,7 @@ def register(app: typer.Typer) -> None:
     group.command("local")(local)
     group.command("mobile")(mobile)
     group.command("autoencoder")(autoencoder)
+    group.command("diffusion")(diffusion)
     group.command("johnson")(johnson)
     group.command("distill")(distill)
     app.add_typer(group, name="train")
@@ -276,6 +277,37 @@ def autoencoder(
             recipe,
             contents=content,
             styles=style,
+            out=out,
+            style_manifest=style_manifest,
+            overrides=tuple(changes or ()),
+            device=device,
+            workers=workers,
+            minutes=minutes,
+            on_step=display.show,
+        )
+    typer.echo(f"Wrote {path}")
+
+
+def diffusion(
+    content: Contents,
+    style: Styles,
+    autoencoder: Annotated[Path, typer.Option(help="autoencoder.safetensors of 'impasto train autoencoder'.")],
+    out: Out,
+    recipe: Recipe = None,
+    style_manifest: Manifest = None,
+    changes: Changes = None,
+    device: Device = None,
+    workers: Workers = 1,
+    minutes: Minutes = None,
+) -> None:
+    """Train the diffusion network in the latents of an autoencoder. The same command goes on after a stop."""
+    run = _import_training("impasto.training.latent_run")
+    with _display("diffusion") as display:
+        path: Path = run.train_diffusion(
+            recipe,
+            contents=content,
+            styles=style,
+            autoencoder=autoencoder,
             out=out,
             style_manifest=style_manifest,
             overrides=tuple(changes or ()),

@@ -9,7 +9,7 @@ __all__ = ["adaptive_weight", "hinge_critic_loss", "hinge_generator_loss"]
 
 
 def hinge_critic_loss(real: Tensor, made: Tensor) -> Tensor:
-    """What the critic minimises (Lim & Ye 2017, arXiv:1705.02894): scores of real pictures above 1, of made ones below -1.
+    """What the critic minimises (Lim & Ye 2017, arXiv:1705.02894): real pictures score above 1, made ones below -1.
 
     Args:
         real: scores of real pictures, of any shape.

@@ -131,7 +131,7 @@ class Autoencoder(nn.Module):
             self.synthesis.bias.copy_(basis.mean)
 
     def encode(self, picture: Tensor) -> Tensor:
-        """``E(x)``: ``[B, 3, H, W]`` in ``[0, 1]``, sides multiples of 8, to ``[B, C, H/8, W/8]`` of about unit variance."""
+        """``E(x)``: ``[B, 3, H, W]`` in ``[0, 1]``, sides multiples of 8, to ``[B, C, H/8, W/8]``, variance about 1."""
         coarse: Tensor = self.analysis(functional.pixel_unshuffle(picture, FACTOR))
         return coarse + self.encoder(picture - 0.5)
 

@@ -1,4 +1,4 @@
-"""PatchGAN: a critic that judges every patch of a picture for itself (Isola et al. 2017, arXiv:1611.07004, section 3.2).
+"""PatchGAN: a critic that judges every patch for itself (Isola et al. 2017, arXiv:1611.07004, section 3.2).
 
 Differs from the paper: group normalisation in the place of batch normalisation, so that a picture's judgement does not
 depend on the others of its batch; sizes are free, and the default sees 34x34 pixels in the place of 70x70.

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from impasto.nets.autoencoder import AutoencoderConfig
+from impasto.nets.diffusion import DiffusionConfig
 from impasto.training.recipe import Rule, Stage, TrainingRecipe
 
-__all__ = ["AutoencoderData", "AutoencoderRecipe", "AutoencoderWeights"]
+__all__ = [
+    "AutoencoderData",
+    "AutoencoderRecipe",
+    "AutoencoderWeights",
+    "DiffusionData",
+    "DiffusionRecipe",
+    "DiffusionWeights",
+]
 
 
 @dataclass(frozen=True)
@@ -83,4 +91,94 @@ class AutoencoderRecipe(TrainingRecipe):
             for key in ("deviation", "adversarial"):
                 value = getattr(weights, key)
                 found.append((f"stages.{number}.losses.{key}", value, "0 or more", value >= 0))
+        return found
+
+
+@dataclass(frozen=True)
+class DiffusionData:
+    """What a crop shows, and what of it the network is told.
+
+    Attributes:
+        art: part of the pictures that are artworks, of those that are told their own style.
+        smallest: smallest side of a crop, as a part of the picture's short side.
+        largest: largest side, likewise.
+        jitter: HSV jitter, the same for both crops of a picture.
+        draws: noises and steps for each picture; its features are computed once for all.
+        crossed: pairs of each batch whose style is another picture's, where ``losses`` ask for them.
+        style_dropout: part of the draws that are told of no style.
+        feature_dropout: part of the contents whose features are not shown.
+        light_dropout: part of the contents whose luminance and edges are not shown.
+    """
+
+    art: float = 0.6
+    smallest: float = 0.35
+    largest: float = 1.0
+    jitter: float = 0.06
+    draws: int = 4
+    crossed: int = 1
+    style_dropout: float = 0.1
+    feature_dropout: float = 0.05
+    light_dropout: float = 0.3
+
+
+@dataclass(frozen=True)
+class DiffusionWeights:
+    """Weight of each term of the training of ``diffusion``.
+
+    Attributes:
+        own: squared error of v, a picture from its own hints and style.
+        floor: least weight of a step; min-SNR alone would ignore the noisiest.
+        gamma: of min-SNR weighting.
+        content: crossed pairs: instance-normalised features of the content.
+        style: crossed pairs: moments and Gram matrices of the style.
+        gram: the Gram part within ``style``.
+        noisiest: crossed pairs are judged at steps below this part of the schedule.
+        low_noise: exponent of the draw of those steps; above 1, low noise is drawn more often.
+        variation: crossed pairs: total variation.
+    """
+
+    own: float = 1.0
+    floor: float = 0.25
+    gamma: float = 5.0
+    content: float = 0.0
+    style: float = 0.0
+    gram: float = 1.0
+    noisiest: float = 0.9
+    low_noise: float = 1.5
+    variation: float = 0.0
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe(TrainingRecipe):
+    """Everything that decides a training of ``diffusion``, apart from the autoencoder and where the pictures lie."""
+
+    name: str = "diffusion"
+    network: DiffusionConfig = field(default_factory=DiffusionConfig)
+    data: DiffusionData = field(default_factory=DiffusionData)
+    losses: DiffusionWeights = field(default_factory=DiffusionWeights)
+    stages: tuple[Stage, ...] = (Stage(size=96),)
+
+    def weights_at(self, step: int) -> DiffusionWeights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)
+
+    def rules(self) -> list[Rule]:
+        """Ranges of the data, and sizes that the network's two levels can halve."""
+        data = self.data
+        found: list[Rule] = [
+            ("data.draws", data.draws, "1 or more", data.draws >= 1),
+            ("data.crossed", data.crossed, "0 or more", data.crossed >= 0),
+            ("data.jitter", data.jitter, "from 0 to 0.5", 0 <= data.jitter <= 0.5),
+            ("data.smallest", data.smallest, "above 0, largest and 1 at most", 0 < data.smallest <= data.largest <= 1),
+        ]
+        for key in ("art", "style_dropout", "feature_dropout", "light_dropout"):
+            value = getattr(data, key)
+            found.append((f"data.{key}", value, "from 0 to 1", 0 <= value <= 1))
+        for number, stage in enumerate(self.stages):
+            size = stage.size
+            found.append((f"stages.{number}.size", size, "a multiple of 16, 64 or more", size % 16 == 0 and size >= 64))
+            weights = dataclasses.replace(self.losses, **stage.losses)  # type: ignore[arg-type]
+            top = weights.noisiest
+            found.append((f"stages.{number}.losses.noisiest", top, "above 0 and up to 1", 0 < top <= 1))
         return found

@@ -1,4 +1,4 @@
-"""Whole trainings of the latent autoencoder and of ``diffusion``: what ``impasto train autoencoder`` and ``diffusion`` call."""
+"""Whole trainings of the autoencoder and of ``diffusion``, from files to files."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from pathlib import Path
 
 from accelerate import PartialState  # type: ignore[import-untyped]
 
+from impasto.errors import UsageError, WeightsError
+from impasto.nets.autoencoder import Autoencoder, AutoencoderConfig
 from impasto.nets.encoders import load_encoder
 from impasto.training.autoencoder import AutoencoderTask, AutoencoderTrunk
 from impasto.training.data import PictureSet, genre_weights
-from impasto.training.latent_recipe import AutoencoderRecipe
+from impasto.training.diffusion import DiffusionTask
+from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
 from impasto.training.loop import Progress, train
 from impasto.training.recipe import read_recipe, recipe_to_toml
 from impasto.training.run import _record
-from impasto.weights.files import write_tensors
+from impasto.weights import load_card
+from impasto.weights.files import read_tensors, write_tensors
 
-__all__ = ["train_autoencoder"]
+__all__ = ["load_autoencoder", "train_autoencoder", "train_diffusion"]
 
 
 def train_autoencoder(
@@ -72,3 +76,91 @@ def train_autoencoder(
         config = json.dumps(dataclasses.asdict(recipe.network))
         write_tensors(path, state, {"autoencoder": config, "recipe": text, "step": str(trained.step)})
     return path
+
+
+def train_diffusion(
+    recipe_path: Path | None,
+    *,
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    autoencoder: Path,
+    out: Path,
+    style_manifest: Path | None = None,
+    overrides: tuple[str, ...] = (),
+    device: str | None = None,
+    workers: int = 1,
+    minutes: float | None = None,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Train the network of ``diffusion``, or go on with the training that ``out`` holds.
+
+    Args:
+        recipe_path: a TOML recipe; None is the packaged one.
+        contents: folders and tar files with photographs.
+        styles: folders and tar files with artworks.
+        autoencoder: what :func:`train_autoencoder` wrote; stays as it is and becomes a part of the result.
+        out: folder for checkpoints, samples, logs and the result.
+        style_manifest: see :func:`impasto.training.run.train_brush`.
+        overrides: changes of the recipe, ``section.key=value``.
+        device: ``cpu`` to stay off an accelerator.
+        workers: threads that prepare batches.
+        minutes: stop after this long; the next call goes on.
+        on_step: called after every step.
+
+    Returns:
+        ``out/diffusion.safetensors``: network and autoencoder in half precision, with their sizes in the header.
+
+    Raises:
+        UsageError: the recipe is wrong, or does not fit the autoencoder.
+        WeightsError: the autoencoder does not load.
+        TrainingError: no pictures, or training cannot go on.
+        OutputError: the folder or the result cannot be written.
+    """
+    recipe = read_recipe(DiffusionRecipe, recipe_path, overrides)
+    weights = None if style_manifest is None else genre_weights(style_manifest)
+    latent = load_autoencoder(autoencoder)
+    if latent.config.channels != recipe.network.latent:
+        raise UsageError(
+            f"the autoencoder '{autoencoder}' has {latent.config.channels} channels, the recipe's network expects "
+            f"{recipe.network.latent}; set network.latent"
+        )
+    task = DiffusionTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), latent, load_encoder())
+    text = recipe_to_toml(recipe)
+    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
+    if is_main:
+        _record(out, text)
+    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    path = out / "diffusion.safetensors"
+    if is_main:
+        tensors = dict(trained.model.state_dict())
+        tensors |= {f"autoencoder.{name}": value for name, value in latent.state_dict().items()}
+        texts = {
+            "diffusion": json.dumps(dataclasses.asdict(recipe.network)),
+            "autoencoder": json.dumps(dataclasses.asdict(latent.config)),
+            "encoder": load_card("lens").identity,
+            "recipe": text,
+            "step": str(trained.step),
+        }
+        write_tensors(path, {name: value.half() for name, value in tensors.items()}, texts)
+    return path
+
+
+def load_autoencoder(path: Path) -> Autoencoder:
+    """The autoencoder of a file that :func:`train_autoencoder` wrote.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or holds no autoencoder.
+    """
+    state, texts = read_tensors(path)
+    try:
+        sizes = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in json.loads(texts["autoencoder"]).items()
+        }
+        network = Autoencoder(AutoencoderConfig(**sizes))
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise WeightsError(
+            f"'{path}' holds no autoencoder: {error}; give a file that 'impasto train autoencoder' wrote"
+        ) from error
+    return network

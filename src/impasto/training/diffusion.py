@@ -1,0 +1,281 @@
+"""How ``diffusion`` is trained without pairs: pictures come back from their own hints, styles are judged by features.
+
+Own pairs, of one picture ``x`` (Rombach et al. 2022 for the latents, Zhang et al. 2023, InST, arXiv:2211.13203, for a
+style that is learned from reconstruction): with ``z_0 = E(x)``, ``z_t = alpha_t z_0 + sigma_t eps``,
+
+    own       w(t) |f(z_t, t, hints(x), style(another crop of x)) - (alpha_t eps - sigma_t z_0)|^2
+
+``w`` is the min-SNR weight (Hang et al. 2023, arXiv:2303.09556), with a floor, because the schedule ends without any
+signal (Lin et al. 2024, arXiv:2305.08891) and the first step of a rendering starts there. Hints know no colour, so
+colours and strokes have to be taken from the style.
+
+Crossed pairs, a content and another picture's style, have no target. The network paints them from pure noise in one
+step without gradient, that is noised to a step ``t`` again, and the picture ``y`` that it then predicts is decoded:
+
+    content   |Norm(phi(y)) - Norm(phi(content))|^2     at relu4_1 of ``lens``
+    style     moments and centred Gram matrices of phi_i(y) against those of the style
+
+so that ``z_t`` is like what a rendering sees. Styles and some hints are dropped at random for classifier-free guidance
+(Ho & Salimans 2022, arXiv:2207.12598).
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from impasto.losses.content import content_loss, instance_normalised
+from impasto.losses.regularity import total_variation
+from impasto.losses.statistics import feature_statistics, style_distance
+from impasto.nets.autoencoder import FACTOR, Autoencoder
+from impasto.nets.diffusion import StyleDiffusion
+from impasto.nets.hints import (
+    STYLE_LAYERS,
+    ContentHints,
+    StyleFeatures,
+    content_hints,
+    hint_statistics,
+    style_features,
+)
+from impasto.nets.styled_attention import StyleShare
+from impasto.nets.teachers import Teacher
+from impasto.ops.noise import NoiseSchedule, cosine_schedule, zero_terminal_snr
+from impasto.ops.samplers import sample
+from impasto.training.data import CropRule, PictureSet, PixelArray, hsv_jitter, random_crop
+from impasto.training.latent_recipe import DiffusionRecipe, DiffusionWeights
+from impasto.training.loop import Batch
+
+__all__ = ["PARAMETRISATION", "DiffusionTask", "diffusion_schedule"]
+
+PARAMETRISATION = "v"
+CALIBRATION = 48
+SHEET_SIDE = 128
+SHEET_STEPS = 10
+
+
+def diffusion_schedule() -> NoiseSchedule:
+    """The schedule of training and rendering: a cosine over 1000 steps, the last of which holds nothing but noise."""
+    return zero_terminal_snr(cosine_schedule())
+
+
+class DiffusionTask:
+    """The :class:`~impasto.training.loop.Task` of ``diffusion``.
+
+    Args:
+        recipe: everything that decides the training.
+        photographs: contents.
+        artworks: styles; and contents of own pairs, in the recipe's proportion.
+        autoencoder: frozen.
+        encoder: frozen; sees contents and styles, and judges crossed pairs.
+    """
+
+    def __init__(
+        self,
+        recipe: DiffusionRecipe,
+        photographs: PictureSet,
+        artworks: PictureSet,
+        autoencoder: Autoencoder,
+        encoder: Teacher,
+    ) -> None:
+        self.recipe = recipe
+        self.photographs = photographs
+        self.artworks = artworks
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.encoder = encoder
+        self.steps = recipe.steps
+        self.noising = diffusion_schedule()
+        self.scales: dict[str, Tensor] = {}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            network = StyleDiffusion(recipe.network)
+        network.checkpointing = recipe.schedule.checkpointing
+        self._calibrate(network)
+        self.model: nn.Module = network
+
+    @torch.no_grad()
+    def _calibrate(self, network: StyleDiffusion) -> None:
+        """Means and deviations of the statistics of styles, and of the channels that the style loss compares."""
+        rng = np.random.default_rng([self.recipe.seed, zlib.crc32(b"calibration")])
+        data = self.recipe.data
+        rule = CropRule(self.recipe.stages[0].size, data.smallest, data.largest)
+        kinds = (self.photographs, self.artworks)
+        crops = np.concatenate([kind.crops(rng, CALIBRATION // 2, rule) for kind in kinds])
+        found: list[StyleFeatures] = []
+        power: dict[str, list[Tensor]] = {}
+        for part in torch.split(_to_float(torch.from_numpy(crops)), 8):
+            maps = self.encoder(part, STYLE_LAYERS)
+            found.append(style_features(maps, part))
+            for name in STYLE_LAYERS:
+                power.setdefault(name, []).append(feature_statistics(maps[name]).deviation.square().mean(0))
+        self.scales = {name: _bounded(torch.stack(parts).mean(0).sqrt()) for name, parts in power.items()}
+        style = network.style_encoder
+        cells = torch.cat([features.cells.flatten(0, 1) for features in found])
+        whole = torch.cat([features.whole for features in found])
+        for name, rows in (("cell", cells), ("whole", whole)):
+            getattr(style, f"{name}_mean").copy_(rows.mean(0))
+            getattr(style, f"{name}_deviation").copy_(_bounded(rows.std(0)))
+
+    def batch(self, step: int, index: int) -> Batch:
+        """Contents and styles ``[B + X, 3, size, size]``, uint8, the X crossed pairs last; noise and steps."""
+        recipe, stage, data = self.recipe, self.recipe.stage_at(step), self.recipe.data
+        weights = recipe.weights_at(step)
+        rng = np.random.default_rng([recipe.seed, index])
+        rule = CropRule(stage.size, data.smallest, data.largest)
+        pairs = [self._own_pair(rng, rule) for _ in range(stage.batch)]
+        crossed = data.crossed if weights.style > 0 or weights.content > 0 else 0
+        contents = np.concatenate([np.stack([pair[0] for pair in pairs]), self.photographs.crops(rng, crossed, rule)])
+        styles = np.concatenate([np.stack([pair[1] for pair in pairs]), self.artworks.crops(rng, crossed, rule)])
+        draws, side, total = stage.batch * data.draws, stage.size // FACTOR, self.noising.steps
+        own_steps = ((np.arange(draws) + rng.random(draws)) / draws * total).astype(np.int64)  # stratified
+        rng.shuffle(own_steps)
+        low = weights.noisiest * total * rng.random(crossed) ** weights.low_noise
+        shape = (draws + 2 * crossed, recipe.network.latent, side, side)
+        return {
+            "content": contents,
+            "style": styles,
+            "noise": rng.standard_normal(shape, np.float32),
+            "t": np.concatenate([own_steps, low.astype(np.int64)]),
+            "without_style": (rng.random(draws) < data.style_dropout).astype(np.float32),
+            "features": (rng.random(stage.batch + crossed) >= data.feature_dropout).astype(np.float32),
+            "light": (rng.random(stage.batch + crossed) >= data.light_dropout).astype(np.float32),
+        }
+
+    def _own_pair(self, rng: np.random.Generator, rule: CropRule) -> tuple[PixelArray, PixelArray]:
+        """Two crops ``[3, size, size]`` of one picture, with the same jitter."""
+        source = self.artworks if rng.random() < self.recipe.data.art else self.photographs
+        pixels = source.picture(int(rng.choice(len(source), p=source.chance)))
+        found = [random_crop(pixels, rng, rule) for _ in range(2)]
+        jitter = self.recipe.data.jitter
+        if jitter > 0:
+            both = hsv_jitter(Image.fromarray(np.concatenate(found)), rng, jitter)
+            found = list(np.split(np.asarray(both), 2))
+        return found[0].transpose(2, 0, 1), found[1].transpose(2, 0, 1)
+
+    def prepare(self, device: torch.device) -> None:
+        """Move autoencoder and encoder over."""
+        self.autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scales = {name: scale.to(device) for name, scale in self.scales.items()}
+
+    def losses(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        """The terms of :class:`~impasto.training.latent_recipe.DiffusionWeights`."""
+        weights = self.recipe.weights_at(step)
+        content, style = _to_float(batch["content"]), _to_float(batch["style"])
+        draws = len(batch["without_style"])
+        own, crossed = draws // self.recipe.data.draws, len(batch["t"]) - draws
+        with torch.no_grad():
+            maps, style_maps = self.encoder(content, STYLE_LAYERS), self.encoder(style, STYLE_LAYERS)
+            hints = _kept(
+                content_hints(maps, content, hint_statistics(maps, content)), batch["features"], batch["light"]
+            )
+            features = style_features(style_maps, style)
+            latents = self.autoencoder.encode(content[:own]).repeat(self.recipe.data.draws, 1, 1, 1)
+        noise, t = batch["noise"][:draws], batch["t"][:draws]
+        noisy = self.noising.q_sample(latents, noise, t)
+        wanted = self.noising.training_target(latents, noise, t, parametrisation=PARAMETRISATION)
+        found = model(
+            noisy, t, _part(hints, 0, own), _styles(features, 0, own), without_style=batch["without_style"]
+        ).float()
+        snr = self.noising.min_snr_weight(t.cpu(), weights.gamma, parametrisation=PARAMETRISATION).to(found)
+        error = (found - wanted).square().mean((1, 2, 3))  # [draws]
+        terms = {"own": weights.own * (snr.clamp_min(weights.floor) * error).mean()}
+        if crossed:
+            told = (_part(hints, own, own + crossed), _styles(features, own, own + crossed))
+            painted = self._painted(model, batch["noise"][draws:], batch["t"][draws:], *told)
+            seen = {name: part[own:] for name, part in style_maps.items()}
+            terms |= self._judged(painted, maps["relu4_1"][own:], seen, weights)
+        return terms
+
+    def _painted(self, model: nn.Module, noise: Tensor, t: Tensor, hints: ContentHints, style: StyleFeatures) -> Tensor:
+        """Crossed pairs: a first guess from noise, noised again, and the picture predicted from that."""
+        first, second = noise.chunk(2)
+        last = torch.full_like(t, self.noising.steps - 1)
+        with torch.no_grad():
+            answer = model(first, last, hints, style).float()
+            guess = self.noising.predicted_x0(answer, first, last, parametrisation=PARAMETRISATION)
+            noisy = self.noising.q_sample(guess, second, t)
+        answer = model(noisy, t, hints, style).float()
+        latents = self.noising.predicted_x0(answer, noisy, t, parametrisation=PARAMETRISATION)
+        return self.autoencoder.decode(latents).float()
+
+    def _judged(
+        self, painted: Tensor, content: Tensor, style: dict[str, Tensor], weights: DiffusionWeights
+    ) -> dict[str, Tensor]:
+        """Perceptual terms of decoded predictions."""
+        found = self.encoder(painted, STYLE_LAYERS)
+        kept = content_loss(instance_normalised(found["relu4_1"].float()), instance_normalised(content.float()))
+        distances = []
+        for name in STYLE_LAYERS:
+            with torch.no_grad():
+                wanted = feature_statistics(style[name], self.scales[name])
+            seen = feature_statistics(found[name], self.scales[name])
+            distances.append(style_distance(seen, wanted, gram_weight=weights.gram).mean())
+        return {
+            "content": weights.content * kept,
+            "style": weights.style * torch.stack(distances).mean(),
+            "variation": weights.variation * total_variation(painted),
+        }
+
+    def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
+        """Styles in the first row, contents in the first column, and beside them what their own style makes of them."""
+        rng = np.random.default_rng([self.recipe.seed, 3])
+        rule = CropRule(SHEET_SIDE, 0.8, 1.0)
+        contents = _to_float(torch.from_numpy(self.photographs.crops(rng, 4, rule)).to(device))
+        styles = _to_float(torch.from_numpy(self.artworks.crops(rng, 5, rule)).to(device))
+        shape = (1, self.recipe.network.latent, SHEET_SIDE // FACTOR, SHEET_SIDE // FACTOR)
+        noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
+        rows = [torch.cat([torch.ones_like(styles[:2]), styles])]
+        for content in contents.split(1):
+            told = torch.cat([content, styles])
+            rows.append(torch.cat([content, self._sampled(model, content, told, noise)]))
+        sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
+        return Image.fromarray((sheet * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+    def _sampled(self, model: nn.Module, content: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
+        """One content in several styles, from the same noise."""
+        network: StyleDiffusion = model  # type: ignore[assignment]
+        maps = self.encoder(content, STYLE_LAYERS)
+        hints = network.hints(content_hints(maps, content, hint_statistics(maps, content)))
+        codes = network.codes(style_features(self.encoder(styles, STYLE_LAYERS), styles))
+        shares = [StyleShare(codes, noise.new_ones(1, 1, 1, 1))]
+
+        def denoise(noisy: Tensor, t: int | Tensor) -> Tensor:
+            return network.denoise(noisy, torch.as_tensor(t, device=noisy.device).expand(len(noisy)), hints, shares)
+
+        latents = sample(
+            "dpm-solver++",
+            denoise,
+            noise.expand(len(styles), -1, -1, -1),
+            schedule=self.noising,
+            steps=SHEET_STEPS,
+            parametrisation=PARAMETRISATION,
+        )
+        return self.autoencoder.decode(latents)
+
+
+def _kept(hints: ContentHints, features: Tensor, light: Tensor) -> ContentHints:
+    """Hints with some of them not shown: normalised maps, whose mean is 0, become 0."""
+    features, light = features[:, None, None, None], light[:, None, None, None]
+    return ContentHints(hints.deep * features, hints.middle * features, hints.light * light)
+
+
+def _part(hints: ContentHints, begin: int, end: int) -> ContentHints:
+    return ContentHints(hints.deep[begin:end], hints.middle[begin:end], hints.light[begin:end])
+
+
+def _styles(features: StyleFeatures, begin: int, end: int) -> StyleFeatures:
+    return StyleFeatures(features.cells[begin:end], features.whole[begin:end])
+
+
+def _bounded(deviation: Tensor) -> Tensor:
+    """Deviations; those of quiet channels are not below a fifth of the median."""
+    return deviation.clamp_min(float(deviation.median()) / 5 + 1e-6)
+
+
+def _to_float(pixels: Tensor) -> Tensor:
+    """uint8 to float32 in ``[0, 1]``, channels last in memory."""
+    return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
