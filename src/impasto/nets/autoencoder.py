@@ -24,16 +24,17 @@ lies beside them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from impasto.errors import UsageError
+from impasto.errors import UsageError, WeightsError
 
-__all__ = ["FACTOR", "PATCH", "Autoencoder", "AutoencoderConfig", "PatchBasis", "patch_basis"]
+__all__ = ["FACTOR", "PATCH", "Autoencoder", "AutoencoderConfig", "PatchBasis", "build_autoencoder", "patch_basis"]
 
 FACTOR = 8
 """Pixels along the side of a latent."""
@@ -216,3 +217,19 @@ def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
     return convolution
+
+
+def build_autoencoder(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> Autoencoder:
+    """A frozen autoencoder from its tensors and the texts of the file's header, which state its sizes.
+
+    Raises:
+        WeightsError: sizes that are missing or do not fit the tensors.
+    """
+    try:
+        sizes = json.loads(texts["autoencoder"])
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
+        network = Autoencoder(AutoencoderConfig(**known))
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, UsageError) as error:
+        raise WeightsError(f"these weights are no latent autoencoder: {error}") from error
+    return network.requires_grad_(False).eval()

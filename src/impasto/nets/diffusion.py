@@ -16,8 +16,9 @@ that a tile with its surroundings is painted exactly like the whole; two levels 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +26,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from impasto.errors import UsageError
+from impasto.errors import UsageError, WeightsError
 from impasto.nets.hints import CELLS, ContentHints, StyleFeatures
 from impasto.nets.styled_attention import ChannelNorm, StyleCodes, StyledAttention, StyleShare, shared
+from impasto.ops.noise import NoiseSchedule, cosine_schedule, zero_terminal_snr
 
-__all__ = ["DiffusionConfig", "EncodedHints", "StyleDiffusion", "time_embedding"]
+__all__ = [
+    "PARAMETRISATION",
+    "REACH",
+    "DiffusionConfig",
+    "EncodedHints",
+    "StyleDiffusion",
+    "build_diffusion",
+    "diffusion_schedule",
+    "time_embedding",
+]
+
+PARAMETRISATION = "v"
+REACH = 24
+"""Latents beyond which nothing influences an answer, for the default number of middle blocks: 8 at 1/8, 6 at 1/16."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,11 @@ class EncodedHints:
 
     fine: Tensor
     coarse: Tensor
+
+
+def diffusion_schedule() -> NoiseSchedule:
+    """The schedule of training and rendering: a cosine over 1000 steps, the last of which holds nothing but noise."""
+    return zero_terminal_snr(cosine_schedule())
 
 
 def time_embedding(t: Tensor, length: int) -> Tensor:
@@ -270,3 +290,19 @@ class _UNet(nn.Module):
         fine = run(self.up, run(self.join, joined, conditions, shares), conditions, shares)
         answer: Tensor = self.leave(functional.silu(self.norm(fine)))
         return answer
+
+
+def build_diffusion(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> StyleDiffusion:
+    """A frozen network from its tensors and the texts of the file's header, which state its sizes.
+
+    Raises:
+        WeightsError: sizes that are missing or do not fit the tensors.
+    """
+    try:
+        sizes = json.loads(texts["diffusion"])
+        known = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
+        network = StyleDiffusion(DiffusionConfig(**known))
+        network.load_state_dict({name: value.float() for name, value in state.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, UsageError) as error:
+        raise WeightsError(f"these weights are no diffusion network: {error}") from error
+    return network.requires_grad_(False).eval()

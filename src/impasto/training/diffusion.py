@@ -32,7 +32,7 @@ from impasto.losses.content import content_loss, instance_normalised
 from impasto.losses.regularity import total_variation
 from impasto.losses.statistics import feature_statistics, style_distance
 from impasto.nets.autoencoder import FACTOR, Autoencoder
-from impasto.nets.diffusion import StyleDiffusion
+from impasto.nets.diffusion import PARAMETRISATION, StyleDiffusion, diffusion_schedule
 from impasto.nets.hints import (
     STYLE_LAYERS,
     ContentHints,
@@ -43,23 +43,16 @@ from impasto.nets.hints import (
 )
 from impasto.nets.styled_attention import StyleShare
 from impasto.nets.teachers import Teacher
-from impasto.ops.noise import NoiseSchedule, cosine_schedule, zero_terminal_snr
 from impasto.ops.samplers import sample
 from impasto.training.data import CropRule, PictureSet, PixelArray, hsv_jitter, random_crop
 from impasto.training.latent_recipe import DiffusionRecipe, DiffusionWeights
 from impasto.training.loop import Batch
 
-__all__ = ["PARAMETRISATION", "DiffusionTask", "diffusion_schedule"]
+__all__ = ["DiffusionTask"]
 
-PARAMETRISATION = "v"
 CALIBRATION = 48
 SHEET_SIDE = 128
 SHEET_STEPS = 10
-
-
-def diffusion_schedule() -> NoiseSchedule:
-    """The schedule of training and rendering: a cosine over 1000 steps, the last of which holds nothing but noise."""
-    return zero_terminal_snr(cosine_schedule())
 
 
 class DiffusionTask:

@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import PartialState  # type: ignore[import-untyped]
 
 from impasto.errors import UsageError, WeightsError
-from impasto.nets.autoencoder import Autoencoder, AutoencoderConfig
+from impasto.nets.autoencoder import Autoencoder, build_autoencoder
 from impasto.nets.encoders import load_encoder
 from impasto.training.autoencoder import AutoencoderTask, AutoencoderTrunk
 from impasto.training.data import PictureSet, genre_weights
@@ -153,14 +153,6 @@ def load_autoencoder(path: Path) -> Autoencoder:
     """
     state, texts = read_tensors(path)
     try:
-        sizes = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in json.loads(texts["autoencoder"]).items()
-        }
-        network = Autoencoder(AutoencoderConfig(**sizes))
-        network.load_state_dict({name: value.float() for name, value in state.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        raise WeightsError(
-            f"'{path}' holds no autoencoder: {error}; give a file that 'impasto train autoencoder' wrote"
-        ) from error
-    return network
+        return build_autoencoder(state, texts)
+    except WeightsError as error:
+        raise WeightsError(f"'{path}': {error}; give a file that 'impasto train autoencoder' wrote") from error
