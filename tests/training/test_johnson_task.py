@@ -1,3 +1,4 @@
+import hashlib
 import json
 import tomllib
 
@@ -189,6 +190,22 @@ def test_a_folder_of_another_style_is_refused(recipe, sources, pictures, tmp_pat
     with pytest.raises(UsageError, match="training of another style picture"):
         train_johnson(recipe, **{**sources, "style": pictures / "art" / "art2.png"}, out=out)
     assert sorted(out.rglob("*")) == before
+
+
+def test_a_training_starts_from_the_network_of_another_style(recipe, sources, pictures, tmp_path):
+    one_step = ("stages=[{steps=1, batch=1, size=48}]", "schedule.learning_rate=1e-6", "schedule.ema=0.0")
+    first = train_johnson(recipe, **sources, out=tmp_path / "first")
+    other = {**sources, "style": pictures / "art" / "art2.png", "name": "hills"}
+    path = train_johnson(recipe, **other, out=tmp_path / "second", start_from=first, overrides=one_step)
+    start, found = load_file(first), load_file(path)
+    assert all(float((found[name] - start[name]).abs().max()) < 1e-5 for name in start)
+    known = json.loads(load_johnson(path)[1]["style"])
+    assert known["started_from"] == f"waves, SHA-256 {hashlib.sha256(first.read_bytes()).hexdigest()}"
+    with pytest.raises(UsageError, match="has other sizes"):
+        train_johnson(
+            recipe, **other, out=tmp_path / "third", start_from=first, overrides=(*one_step, "network.quarter=20")
+        )
+    assert not (tmp_path / "third").exists()
 
 
 def test_what_cannot_work_is_said_before_anything_is_written(recipe, sources, tmp_path):

@@ -334,6 +334,9 @@ def johnson(
     workers: Workers = 1,
     minutes: Minutes = None,
     sheet_content: SheetContents = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Network of another style (.safetensors) to start a new training from.")
+    ] = None,
     install: Install = True,
     replace: Replace = False,
 ) -> None:
@@ -351,6 +354,7 @@ def johnson(
             teachers=teacher or (),
             adapt=adapt or (),
             sheet_contents=sheet_content or (),
+            start_from=start_from,
             overrides=tuple(changes or ()),
             device=device,
             workers=workers,

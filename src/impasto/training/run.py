@@ -26,7 +26,7 @@ from impasto.training.adapt import AdaptedTask, network_of
 from impasto.training.brush import BrushTask, SheetPictures
 from impasto.training.data import PictureSet, PixelArray, genre_weights
 from impasto.training.distill import DistillTask, Painter, Painting, paint_pairs
-from impasto.training.files import load_model, load_teacher, save_johnson, save_lens, save_model
+from impasto.training.files import load_johnson, load_model, load_teacher, save_johnson, save_lens, save_model
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
 from impasto.training.loop import Progress, Trained, latest_checkpoint, step_of, train
@@ -262,6 +262,7 @@ def train_johnson(
     teachers: Sequence[Path] = (),
     adapt: Sequence[Path] = (),
     sheet_contents: Sequence[Path] = (),
+    start_from: Path | None = None,
     overrides: tuple[str, ...] = (),
     device: str | None = None,
     workers: int = 1,
@@ -282,6 +283,8 @@ def train_johnson(
         adapt: folders and tar files with unlabelled pictures of a domain unlike the photographs, to which the network
             is adapted (see :mod:`impasto.training.adapt`).
         sheet_contents: photographs for the sample sheets; by default crops of the training's own.
+        start_from: network of another style (``.safetensors`` of its training), which knows how to keep a photograph
+            in shape. Without effect on a training that goes on.
         overrides: changes of the recipe, ``section.key=value``.
         device: ``cpu`` to stay off an accelerator.
         workers: threads that prepare batches.
@@ -294,7 +297,7 @@ def train_johnson(
     Raises:
         UsageError: the recipe is wrong, or the folder holds the training of another style.
         ImageError: the style, or a picture for the sample sheets, cannot be read.
-        WeightsError: a teacher does not load.
+        WeightsError: a teacher or the network to start from does not load.
         TrainingError: no pictures, or training cannot go on.
         OutputError: the folder or the result cannot be written.
     """
@@ -303,14 +306,30 @@ def train_johnson(
     judges = [load_teacher(path) for path in teachers] or [load_encoder()]
     shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
     task = JohnsonTask(recipe, PictureSet(contents), picture.pixels, judges, shown)
+    started = {} if start_from is None else _started(task, start_from)
     targets = PictureSet(adapt) if adapt else None
     PartialState(cpu=device == "cpu")  # before anything asks for it
     _claim_style(out, picture, recipe)
-    facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"}
+    facts = {"name": name, "title": title or name, "credit": credit or f"'{style.name}'"} | started
     learner = task if targets is None else AdaptedTask(task, targets)
     trained = train(learner, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     facts |= style_facts(task, picture, out, trained.step) | _adaptation(targets)
     return _save_style(trained, recipe, facts, out / f"{name}.safetensors")
+
+
+def _started(task: JohnsonTask, start: Path) -> dict[str, str]:
+    """Give the task another style's network to start from; what a card says of it.
+
+    Raises:
+        UsageError: the network has other sizes.
+        WeightsError: it does not load.
+    """
+    net, known = load_johnson(start)
+    if net.config != task.recipe.network:
+        raise UsageError(f"'{start}' has other sizes than the recipe's network: {net.config}")
+    task.model.load_state_dict(net.state_dict())
+    name = json.loads(known.get("style", "{}")).get("name", start.name)
+    return {"started_from": f"{name}, SHA-256 {hashlib.sha256(start.read_bytes()).hexdigest()}"}
 
 
 def train_distill(
