@@ -21,6 +21,7 @@ from impasto.weights import load_card, read_weights, weights_folder
 PLAIN = StylizeConfig()
 CHEAP = {  # settings with which slow engines paint a small picture in a moment
     "gatys": {"iterations": 3, "smallest": 128},
+    "latent": {"steps": 2, "enlarge_to": 32, "reduce_to": 128},
     "quilt": {"iterations": 1},
 }
 
@@ -57,11 +58,15 @@ def spec(request):
 
 
 @pytest.fixture(scope="module")
-def engine(spec):
+def engine(spec, request):
     try:
-        return Cheap(load_engine(spec.name))
+        loaded = load_engine(spec.name)
     except MissingExtraError as error:
         pytest.skip(str(error))
+    with pytest.MonkeyPatch.context() as patch:
+        if spec.name == "latent":  # it needs a model
+            patch.setenv("IMPASTO_LATENT_MODEL", str(request.getfixturevalue("tiny_sd")))
+        yield Cheap(loaded)
 
 
 @pytest.fixture

@@ -38,6 +38,15 @@ ENGINES: dict[str, EngineSpec] = {
         capabilities=Capabilities(field=False, tiles=True, chance=False, gpu=False, pictures=False),
         card="",
     ),
+    "latent": EngineSpec(
+        name="latent",
+        factory="impasto.engines.latent:load",
+        extra="diffusion",
+        summary="Stable Diffusion 1.5 or XL, a model that you have: the style in its attention, or a prompt",
+        capabilities=Capabilities(field=True, tiles=False, chance=True, gpu=True, slow=True),
+        card="",
+        options="impasto.engines.latent_options:LatentOptions",
+    ),
     "local": EngineSpec(
         name="local",
         factory="impasto.engines.local:load",
