@@ -370,16 +370,13 @@ def test_an_ip_adapter_sees_the_style(content, codes, adapter):
 def test_an_adapters_answer_is_that_of_diffusers_where_there_is_no_mask(content, codes, adapter):
     """Our cross attention with maps of 1 against diffusers' own processor, through the whole network."""
     engine = load_engine("latent")
-    settings = LatentOptions(**CHEAP | adapter | {"adapter_blocks": "all"})
-    model = engine._model(settings, (64, 48))
-    painting = engine_module._Painting(
-        model, content, [StyleLayer(codes[0], 1.0)], CONFIG, settings, 1, engine_module._Clock(None)
-    )
-    condition = painting._condition()
+    painting = painting_of(engine, content, codes[0], **adapter | {"adapter_blocks": "all"})
+    model, condition = painting.model, painting._condition()
     x = torch.randn(1, 4, 16, 12, generator=torch.Generator().manual_seed(0))
     theirs = model.predict(x, 500, condition)
     with engine_module.ExitStack() as stack:
         painting._enter_stage(stack)
+        stack.enter_context(painting.stage.speak())
         ours = model.predict(x, 500, condition)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
@@ -392,6 +389,8 @@ def test_several_image_prompts_have_their_regions(codes, photograph, adapter):
     swapped = StyleField((StyleLayer(codes[1], left), StyleLayer(codes[0], 1 - left)))
     first, second = (paint(engine, content, [], field=one, **adapter) for one in (field, swapped))
     assert apart(first, second) > 1e-6
+    inverted = paint(engine, content, [], field=field, **adapter, begin_with="inversion")
+    assert np.isfinite(inverted).all() and apart(inverted, first) > 1e-4
 
 
 def test_an_adapter_of_another_kind_is_refused(content, codes, adapter, model, tmp_path):
@@ -492,6 +491,12 @@ def test_pickles_and_other_models_are_refused(copied):
     (copied / "model_index.json").unlink()
     with pytest.raises(WeightsError, match=r"model_index\.json' is missing"):
         find_model(settings)
+
+
+def test_loading_says_nothing_on_the_terminal(content, codes, capfd):
+    paint(load_engine("latent"), content, codes[:1])
+    said = capfd.readouterr()
+    assert said.out == "" and said.err == ""
 
 
 def test_damaged_weights_are_named(content, codes, copied):

@@ -558,9 +558,7 @@ class _Painting:
         t, model, options = int(step), self.model, self.options
         if options.attends:
             self._listen(t)
-            with self.stage.speak():
-                answer = model.predict(x_t, t, self.condition)
-        else:
+        with self.stage.speak():
             answer = model.predict(x_t, t, self.condition)
         if len(answer) == 2:
             answer = classifier_free_guidance(answer[1:], answer[:1], options.guidance, rescale=options.rescale)

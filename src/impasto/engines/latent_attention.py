@@ -170,7 +170,7 @@ class ImagePrompt:
         out(p) = Attn(q, K_text, V_text) + scale sum_k w_k(p) Attn(q, K'_k, V'_k)
 
     Differs from diffusers' own masks: they are seen at the layer's resolution by area, as the styles' maps in self
-    attention are.
+    attention are. While the painting does not speak, the text is alone.
 
     Args:
         stage: whose maps weigh the pictures.
@@ -193,7 +193,7 @@ class ImagePrompt:
         text, (images,) = encoder_hidden_states
         q = _split(attn.to_q(hidden_states), attn)
         out = _attend(q, _split(attn.to_k(text), attn), _split(attn.to_v(text), attn), self.stage.pieces)
-        if self.scale:
+        if self.scale and self.stage.active:
             for share, image in zip(self.stage.shares(q.shape[2]).to(q), images.unbind(1), strict=True):
                 k, v = (_split(to[0](image), attn) for to in (self.adapter.to_k_ip, self.adapter.to_v_ip))
                 out = out + self.scale * share * _attend(q, k, v, self.stage.pieces)

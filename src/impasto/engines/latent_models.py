@@ -8,7 +8,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -456,27 +457,12 @@ def load_latent_model(folder: Path, controlnet: Path | None, options: LatentOpti
         WeightsError: damaged files, or an adapter that does not fit the model.
         UsageError: a device that this machine does not have.
     """
-    import diffusers
-
     device = pick_device(options.device)
     dtype = pick_precision(options.precision, device)
-    kind = PIPELINES[_read_json(folder / "model_index.json")["_class_name"]]
-    unneeded: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
-    if kind == "StableDiffusionPipeline":
-        unneeded |= {"safety_checker": None, "requires_safety_checker": False}
-    else:
-        unneeded |= {"add_watermarker": False}
-    files = {"use_safetensors": True, "local_files_only": True, "variant": options.variant or None}
-    try:
-        pipe = getattr(diffusers, kind).from_pretrained(folder, dtype=dtype, **files, **unneeded)
-        control = None
-        if controlnet is not None:
-            control_net: Any = diffusers.ControlNetModel
-            control = control_net.from_pretrained(controlnet, dtype=dtype, **files)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise WeightsError(f"the model in '{folder}' cannot be loaded: {str(error).strip()}") from error
-    pipe.set_progress_bar_config(disable=True)
-    encoder = _with_adapter(pipe, options, dtype) if options.method == "ip-adapter" else None
+    with _quietly():
+        pipe = _pipeline(folder, options.variant, dtype)
+        control = None if controlnet is None else _controlnet(controlnet, options.variant, dtype)
+        encoder = _with_adapter(pipe, options, dtype) if options.method == "ip-adapter" else None
     networks = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     networks |= {name: part for name, part in (("control", control), ("image", encoder)) if part is not None}
     for network in networks.values():
@@ -485,6 +471,56 @@ def load_latent_model(folder: Path, controlnet: Path | None, options: LatentOpti
         pipe.vae.to(torch.float32)  # its activations exceed what float16 can hold
     _place(pipe, networks, device, options.offload, WORK_PER_PIXEL * pixels)
     return LatentModel(pipe, device, control, encoder)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Loading draws no bars on the terminal, and only errors are logged there (torchvision is not missed)."""
+    import diffusers
+    import transformers
+
+    logs = [one.utils.logging for one in (diffusers, transformers)]
+    bars, levels = [log.is_progress_bar_enabled() for log in logs], [log.get_verbosity() for log in logs]
+    for log in logs:
+        log.disable_progress_bar()
+        log.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for log, bar, level in zip(logs, bars, levels, strict=True):
+            log.set_verbosity(level)
+            if bar:
+                log.enable_progress_bar()
+
+
+def _pipeline(folder: Path, variant: str, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    kind = PIPELINES[_read_json(folder / "model_index.json")["_class_name"]]
+    unneeded: dict[str, Any] = {"feature_extractor": None, "image_encoder": None}
+    if kind == "StableDiffusionPipeline":
+        unneeded |= {"safety_checker": None, "requires_safety_checker": False}
+    else:
+        unneeded |= {"add_watermarker": False}
+    try:
+        return getattr(diffusers, kind).from_pretrained(folder, dtype=dtype, **_files(variant), **unneeded)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"the model in '{folder}' cannot be loaded: {str(error).strip()}") from error
+
+
+def _controlnet(folder: Path, variant: str, dtype: torch.dtype) -> Any:
+    import diffusers
+
+    kind: Any = diffusers.ControlNetModel
+    try:
+        return kind.from_pretrained(folder, dtype=dtype, **_files(variant))
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise WeightsError(f"the ControlNet in '{folder}' cannot be loaded: {str(error).strip()}") from error
+
+
+def _files(variant: str) -> dict[str, Any]:
+    """How files are read: from the disk, and never as pickles."""
+    return {"use_safetensors": True, "local_files_only": True, "variant": variant or None}
 
 
 def _with_adapter(pipe: Any, options: LatentOptions, dtype: torch.dtype) -> Any:
