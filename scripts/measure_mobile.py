@@ -25,9 +25,12 @@ from impasto.image import read_picture
 from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.statistics import feature_statistics, style_distance
 from impasto.nets.encoders import load_encoder
-from impasto.nets.local import LAYERS
+from impasto.nets.local import LAYERS, split_local
+from impasto.nets.mobile import build_mobile
 from impasto.nets.teachers import Teacher
 from impasto.types import FloatArray
+from impasto.weights import load_card, weights_folder
+from impasto.weights.files import read_tensors
 
 SIDE = 384
 
@@ -44,7 +47,7 @@ def main() -> None:
     engines = [load(), load_mobile()]
     with torch.inference_mode():
         print("[encoder]")
-        for layer, value in _explained(engines, [*contents, *styles]).items():
+        for layer, value in _explained([*contents, *styles]).items():
             print(f"{layer} = {value:.3f}")
         for engine in engines:
             print(f"\n[{engine.name.replace('-', '_')}]")
@@ -68,9 +71,11 @@ def _batch(picture: FloatArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
 
 
-def _explained(engines: list[Local], pictures: list[FloatArray]) -> dict[str, float]:
+def _explained(pictures: list[FloatArray]) -> dict[str, float]:
     """Explained variance of each layer, mean over its channels."""
-    large, small = (engine._encoder for engine in engines)
+    card = load_card("local-mobile")
+    state, texts = read_tensors(weights_folder() / card.file("training").name, sha256=card.file("training").sha256)
+    large, small = load_encoder(), build_mobile(split_local(state, texts)[1], texts)
     errors: dict[str, Tensor] = {}
     powers: dict[str, list[Tensor]] = {name: [] for name in LAYERS}
     for picture in pictures:

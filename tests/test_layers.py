@@ -16,7 +16,7 @@ class Blocked:
             raise AssertionError(f"{{name}} was imported")
 sys.meta_path.insert(0, Blocked())
 import impasto
-result = impasto.stylize({photo!r}, "ukiyo-e", mask={photo!r})
+result = impasto.stylize({photo!r}, {style!r}, mask={photo!r}, engine={engine!r})
 result.save({target!r})
 print(json.dumps([result.stored.shape[0], sorted(sys.modules)]))
 """
@@ -26,9 +26,12 @@ def python(code, environment):
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_painting_imports_nothing_that_the_core_does_not_have(photo, command_environment):
+@pytest.mark.parametrize(("engine", "style"), [("brush", "ukiyo-e"), ("local", "ukiyo-e"), ("local", "photo.png")])
+def test_painting_imports_nothing_that_the_core_does_not_have(engine, style, photo, command_environment):
     blocked = {"torch", "safetensors", "accelerate", "onnx", "scipy", "skimage", "tensorboard", "typer", "rich"}
-    code = PAINT.format(blocked=blocked, photo=str(photo), target=str(photo.with_name("painted.png")))
+    source = str(photo) if style == photo.name else style
+    painted = str(photo.with_name("painted.png"))
+    code = PAINT.format(blocked=blocked, photo=str(photo), style=source, engine=engine, target=painted)
     finished = python(code, command_environment)
     assert finished.returncode == 0, finished.stderr
     height, modules = json.loads(finished.stdout)

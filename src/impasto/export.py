@@ -25,21 +25,29 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript.optimizer import optimize
 from safetensors.torch import save_file
+from torch.nn.functional import avg_pool2d
 
 from impasto.config import StylizeConfig
 from impasto.engines.brush import Brush
 from impasto.engines.johnson_styles import INPUTS as JOHNSON_INPUTS
 from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
-from impasto.engines.local import split_local
+from impasto.engines.local import Local
+from impasto.engines.local_graphs import LocalGraphs, measured
 from impasto.errors import OutputError, UsageError, WeightsError
 from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
-from impasto.nets.encoders import build_lens
+from impasto.nets.encoders import build_lens, load_encoder
 from impasto.nets.johnson import JohnsonNet
+from impasto.nets.local import LAYERS, LocalNet, content_statistics, split_local
+from impasto.nets.local_parts import AttentionPart, BlendPart, EncoderPart, TokensPart
+from impasto.nets.mobile import build_mobile
+from impasto.nets.teachers import Teacher
 from impasto.ops.tiling import to_float
 from impasto.training.data import PictureSet
 from impasto.training.files import load_johnson, load_model, save_lens
+from impasto.training.local_presets import preset_groups, stored_presets
 from impasto.training.recipe import toml_literal
-from impasto.weights import Card, WeightsFile
+from impasto.types import FloatArray
+from impasto.weights import Card, WeightsFile, load_card
 from impasto.weights.files import read_tensors, write_tensors
 
 __all__ = [
@@ -100,8 +108,8 @@ def export_set(
 ) -> list[ExportedFile]:
     """Everything that is shipped, from the file that a training wrote.
 
-    Of ``brush``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``, ``adain`` and
-    ``local``: the half-precision file and the card.
+    Of ``brush`` and ``local``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``:
+    the half-precision file, the graph of its first layers and the card. Of ``adain``: the file and the card.
 
     Args:
         weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors`` or ``local.safetensors`` of a
@@ -120,7 +128,7 @@ def export_set(
     if "convolutions.relu1_1.weight" in state:
         return export_lens(weights, folder)
     if metadata.get("engine") == "local":
-        return export_local(weights, folder)
+        return export_local(weights, folder, artworks=artworks, presets=presets)
     if metadata.get("encoder"):
         return export_adain(weights, folder)
     if metadata.get("style"):
@@ -139,7 +147,7 @@ def export_set(
 
 
 def export_lens(weights: Path, folder: Path) -> list[ExportedFile]:
-    """The encoder's file in half precision, and its card.
+    """The encoder's file in half precision, its graph up to ``relu4_1`` for the engines behind it, and its card.
 
     Raises:
         WeightsError: the file cannot be read or holds no lens.
@@ -150,6 +158,10 @@ def export_lens(weights: Path, folder: Path) -> list[ExportedFile]:
     path = folder / "lens.safetensors"
     save_lens(lens, path, {key: text for key, text in metadata.items() if key != "config"})
     written = [_described(path, "net")]
+    round_to_half(lens)
+    path = folder / "lens-encoder.onnx"
+    path.write_bytes(encoder_graph(lens))
+    written.append(_described(path, "encoder"))
     _write_card(folder / "lens.toml", "lens", {"net": _count(lens)}, metadata, written)
     return written
 
@@ -170,25 +182,196 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     return written
 
 
-def export_local(weights: Path, folder: Path) -> list[ExportedFile]:
-    """The network's file in half precision, and its card: ``local``, or ``local-mobile`` where it has its own encoder.
+def export_local(
+    weights: Path,
+    folder: Path,
+    *,
+    encoder: str | Path = "lens",
+    artworks: Sequence[Path] = (),
+    presets: Path | None = None,
+) -> list[ExportedFile]:
+    """ONNX graphs of all parts, the file in half precision, and the card, after parity with PyTorch was measured.
+
+    The set is ``local``, or ``local-mobile`` where the file has its own encoder.
+
+    Args:
+        weights: ``local.safetensors`` of a training.
+        folder: where to; it is made when missing.
+        encoder: the encoder that the network was trained behind, if the file brings none along.
+        artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
+        presets: the table of presets; by default the packaged one.
 
     Raises:
-        WeightsError: the file cannot be read, or holds no network of local.
+        WeightsError: the file cannot be read, or holds no network of local; it was trained behind another encoder; or a
+            graph differs from the torch network by more than 1e-3.
+        UsageError: a preset names a picture that is not among the artworks.
     """
     state, metadata = read_tensors(weights)
     name = "local-mobile" if "mobile" in metadata else "local"
-    split_local(state, metadata)  # it loads
+    net, own = split_local(state, metadata)
+    round_to_half(net)
+    seeing = build_mobile(own, metadata) if own else load_encoder(encoder)
+    round_to_half(seeing)
+    _check_encoder(seeing, net, metadata, named=encoder)
+    graphs = local_graphs(net, seeing)
+    difference = local_parity(net, seeing, graphs)
+    if difference > TOLERANCE:
+        raise WeightsError(f"the ONNX graphs of {name} differ from the torch network by {difference:.1e}")
     folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, content in graphs.items():
+        path = folder / _local_file(name, kind, shared=not own)
+        path.write_bytes(content)
+        written.append(_described(path, kind))
+    identity = next(file.sha256[:16] for file in written if file.kind == "net")
+    path = folder / f"{name}-presets.npz"
+    path.write_bytes(_local_presets(LocalGraphs(**graphs), name, identity, artworks, presets))
+    written.append(_described(path, "presets"))
     path = folder / f"{name}.safetensors"
-    write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
-    written = [_described(path, "net"), _described(path, "training")]  # one file is both
+    if path.resolve() != weights.resolve():
+        write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
+    written.append(_described(path, "training"))
     parameters: dict[str, int] = {}
     for key, value in state.items():
         part = key.partition(".")[0]
         parameters[part] = parameters.get(part, 0) + value.numel()
     _write_card(folder / f"{name}.toml", name, parameters, metadata, written)
     return written
+
+
+def _local_presets(
+    graphs: LocalGraphs, name: str, identity: str, artworks: Sequence[Path], definition: Path | None
+) -> bytes:
+    """The file of presets; an empty one without artworks."""
+    if not artworks:
+        return b""
+    engine = Local(identity, graphs, name=name)
+    entries, pictures = _preset_pictures(artworks, definition)
+    groups, metric = preset_groups(engine, graphs, pictures)
+    return stored_presets(entries, groups, metric, weights=identity, channels=graphs.channels).packed()
+
+
+def _local_file(name: str, kind: str, *, shared: bool) -> str:
+    if kind == "net":
+        return f"{name}.onnx"
+    return "lens-encoder.onnx" if kind == "encoder" and shared else f"{name}-{kind}.onnx"
+
+
+def _check_encoder(encoder: Teacher, net: LocalNet, metadata: dict[str, str], *, named: str | Path) -> None:
+    found = tuple(encoder.spec.layers[layer][1] if layer in encoder.spec.layers else 0 for layer in LAYERS)
+    other = str(named) == "lens" and "mobile" not in metadata and metadata.get("encoder") != load_card("lens").identity
+    if other or found != net.config.channels:
+        raise WeightsError("the network of local was trained behind another encoder: name that encoder's file")
+
+
+def local_graphs(net: LocalNet, encoder: Teacher) -> dict[str, bytes]:
+    """The graphs of ``local`` by kind; see :mod:`impasto.nets.local_parts`."""
+    few, middle, deep = net.config.channels
+    values, compared = 2 * (middle + deep), few + middle + deep
+    generator = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator) + 0.5
+
+    maps, upper = {2: "height", 3: "width"}, {2: "double_height", 3: "double_width"}
+    inputs = (some(1, deep, 6, 7), some(1, middle, 12, 14))
+    return {
+        "encoder": encoder_graph(encoder),
+        "tokens": _export(
+            TokensPart(net),
+            (some(1, compared, 6, 7), inputs[1]),
+            ("matching", "middle"),
+            ("keys", "values"),
+            {"matching": maps, "middle": upper, "keys": {0: "places"}, "values": {0: "places"}},
+            slim=True,
+        ),
+        "attention": _export(
+            AttentionPart(net),
+            (some(9, compared), some(2, compared), some(11, net.config.keys), some(11, values), some(11)),
+            ("places", "moments", "keys", "values", "log_counts"),
+            ("found", "queries"),
+            {name: {0: "places"} for name in ("places", "found", "queries")}
+            | {name: {0: "tokens"} for name in ("keys", "values", "log_counts")},
+            slim=True,
+        ),
+        "blend": _export(
+            BlendPart(net),
+            (
+                *inputs,
+                *(some(1, values, 6, 7), some(2, deep), some(2, middle), some(1, 1, 6, 7), some(1, 1, 12, 14)),
+                *(some(1, deep, 6, 7), some(1, middle, 12, 14)),
+            ),
+            (
+                *("deep", "middle", "found", "deep_moments", "middle_moments"),
+                *("deep_weight", "middle_weight", "deep_sum", "middle_sum"),
+            ),
+            ("deep_blended", "middle_blended"),
+            dict.fromkeys(("deep", "found", "deep_sum", "deep_blended"), maps)
+            | dict.fromkeys(("middle", "middle_sum", "middle_blended"), upper)
+            | {"deep_weight": {2: "weight_height", 3: "weight_width"}}
+            | {"middle_weight": {2: "double_weight_height", 3: "double_weight_width"}},
+            slim=True,
+        ),
+        "net": _export(
+            net.decoder,
+            inputs,
+            ("deep", "middle"),
+            ("painted",),
+            {"deep": maps, "middle": upper, "painted": {2: "picture_height", 3: "picture_width"}},
+            slim=True,
+        ),
+    }
+
+
+def local_parity(net: LocalNet, encoder: Teacher, graphs: dict[str, bytes]) -> float:
+    """Largest difference between PyTorch and ONNX Runtime on ``[0, 1]``, over three shapes.
+
+    Two styles are mixed: by numbers, then by maps. The encoder's layers are also compared at odd sizes, relative to
+    the layer's largest value.
+    """
+    parts = LocalGraphs(**graphs)
+    session = onnxruntime.InferenceSession(graphs["encoder"], providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(2)
+    largest = 0.0
+    for index, (height, width) in enumerate(SHAPES):
+        sizes = ((height, width), (72, 96), (96, 56))
+        pictures = [torch.rand(1, 3, *size, generator=generator) for size in sizes]
+        if index:
+            first = torch.rand(1, 1, height, width, generator=generator)
+            weights = [first, (1 - first) * 0.9]
+        else:
+            weights = [torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 0.3)]
+        with torch.no_grad():
+            maps, *styles = (encoder(picture, LAYERS) for picture in pictures)
+            statistics = [content_statistics(maps, weight if index else None) for weight in weights]
+            wanted = net.decoder(*net.blended(maps, [net.tokens(style) for style in styles], weights, statistics))
+            odd = pictures[0][:, :, 3:, :-5]
+            layers = encoder(odd, LAYERS)
+        features, *looks = (parts.features(picture[0].permute(1, 2, 0).numpy()) for picture in pictures)
+        shares = [_reduced(weight) for weight in weights]
+        moments = [measured(features, share if index else None) for share in shares]
+        found = parts.painted(features, [parts.tokens(look) for look in looks], shares, moments)
+        largest = max(
+            largest, float(np.abs(np.clip(found, 0, 1) - wanted[0].clamp(0, 1).permute(1, 2, 0).numpy()).max())
+        )
+        for name, values in zip(LAYERS, session.run(list(LAYERS), {"picture": odd.numpy()}), strict=True):
+            largest = max(largest, float(np.abs(values - layers[name].numpy()).max() / layers[name].abs().max()))
+    return largest
+
+
+def _reduced(weight: torch.Tensor) -> tuple[Any, Any]:
+    """A weight ``[1, 1, H, W]`` at 1/8 and 1/4; a constant one stays as it is."""
+    if weight.shape[2] == 1:
+        return weight.numpy(), weight.numpy()
+    return avg_pool2d(weight, 8).numpy(), avg_pool2d(weight, 4).numpy()
+
+
+def encoder_graph(encoder: Teacher) -> bytes:
+    """An encoder up to ``relu4_1`` for all engines behind it; see :class:`~impasto.nets.local_parts.EncoderPart`."""
+    picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    names = (*LAYERS, "matching")
+    dynamic = {name: {2: f"height_{name}", 3: f"width_{name}"} for name in ("picture", *names)}
+    return _export(EncoderPart(encoder), (picture,), ("picture",), names, dynamic, slim=True)
 
 
 def export_johnson(weights: Path, folder: Path) -> list[ExportedFile]:
@@ -319,30 +502,42 @@ def _described(path: Path, kind: str) -> ExportedFile:
     return ExportedFile(path.name, kind, len(content), hashlib.sha256(content).hexdigest())
 
 
-def _make_presets(
-    folder: Path, name: str, written: Sequence[ExportedFile], artworks: Sequence[Path], definition: Path | None
-) -> list[dict[str, Any]]:
-    """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes."""
-    recipes = resources.files("impasto.training").joinpath("recipes")
-    source = definition if definition is not None else recipes.joinpath(f"{name}-presets.toml")
-    pictures = PictureSet(artworks)
-    index = {file: position for position, file in enumerate(pictures.names)}
-    files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
-    graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
-    engine = Brush(Card(name, files, {}), graphs[0], graphs[1], "")
-    table = []
+def _preset_pictures(
+    artworks: Sequence[Path], definition: Path | None
+) -> tuple[list[dict[str, str]], list[list[FloatArray]]]:
+    """Name, title and credit of each preset of a table, and its artworks.
+
+    Raises:
+        UsageError: a preset names a picture that is not among the artworks.
+    """
+    source = (
+        definition if definition is not None else resources.files("impasto.training") / "recipes/brush-presets.toml"
+    )
+    found = PictureSet(artworks)
+    index = {file: position for position, file in enumerate(found.names)}
+    entries, pictures = [], []
     for entry in tomllib.loads(source.read_text(encoding="utf-8"))["preset"]:
         missing = [file for file in entry["files"] if file not in index]
         if missing:
             raise UsageError(f"the preset '{entry['name']}' names '{missing[0]}', which is not among the artworks")
-        vectors = [
-            engine.encode(to_float(pictures.picture(index[file])), name=file, config=StylizeConfig()).vector
-            for file in entry["files"]
-        ]
+        entries.append({key: entry[key] for key in ("name", "title", "credit")})
+        pictures.append([to_float(found.picture(index[file])) for file in entry["files"]])
+    return entries, pictures
+
+
+def _make_presets(
+    folder: Path, name: str, written: Sequence[ExportedFile], artworks: Sequence[Path], definition: Path | None
+) -> list[dict[str, Any]]:
+    """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes."""
+    files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
+    graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
+    engine = Brush(Card(name, files, {}), graphs[0], graphs[1], "")
+    table = []
+    for entry, pictures in zip(*_preset_pictures(artworks, definition), strict=True):
+        vectors = [engine.encode(one, name=entry["name"], config=StylizeConfig()).vector for one in pictures]
         mean = np.mean(vectors, axis=0)
         code = mean / np.sqrt(np.mean(np.square(mean)))
-        rounded = [round(float(value), 4) for value in code]
-        table.append({key: entry[key] for key in ("name", "title", "credit")} | {"code": rounded})
+        table.append(entry | {"code": [round(float(value), 4) for value in code]})
     return table
 
 

@@ -1,40 +1,66 @@
 """What is special to local, on a tiny untrained network: codes, fields in the attention, explanations, its files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner
+
+pytest.importorskip("torch", reason="needs impasto[torch]")
+pytest.importorskip("onnxscript", reason="needs impasto[export]")
+
+import torch
+from reference.local_torch import paint
+from safetensors.torch import save_file
 
 from impasto import export
 from impasto.cli import app
 from impasto.config import StylizeConfig
-from impasto.engines.base import Engine, Explaining
-from impasto.engines.local import STYLE_PIXELS, Local, split_local
+from impasto.engines.base import Engine, Explaining, PresetTable
+from impasto.engines.local import STYLE_PIXELS, Local
+from impasto.engines.local_codes import StoredPresets, read_presets
+from impasto.engines.local_graphs import LocalGraphs
 from impasto.errors import FieldError, UsageError, WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer
+from impasto.nets.encoders import load_encoder
 from impasto.nets.lens import Lens, LensConfig
-from impasto.nets.local import LocalConfig, LocalNet
+from impasto.nets.local import LocalConfig, LocalNet, split_local
 from impasto.nets.mobile import Mobile, MobileConfig
+from impasto.ops.tiling import quantised, to_float
 from impasto.stylizer import StyleRequest, Stylizer
-from impasto.weights import load_card
+from impasto.training.files import save_lens
+from impasto.training.local_presets import grouped, key_metric, preset_groups
+from impasto.weights import load_card, read_weights, weights_folder
 from impasto.weights.files import read_tensors
 
 PLAIN = StylizeConfig()
+LIMIT = 1e-3  # the card's tolerance
 SIZES = LocalConfig((8, 8, 10), 8, (8, 8, 8, 8))
 
 
-@pytest.fixture(scope="module")
-def engine():
+def tiny_lens():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         lens = Lens(LensConfig((6, 8, 8, 10, 10), (1, 1, 1, 1, 1)))
+    export.round_to_half(lens)
+    return lens.freeze()
+
+
+@pytest.fixture(scope="module")
+def graphs():
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
         net = LocalNet(SIZES)
     net.decoder.paint.weight.data.mul_(10)
-    return Local("0123456789abcdef", lens.freeze(), net.requires_grad_(False))
+    export.round_to_half(net)
+    return LocalGraphs(**export.local_graphs(net.eval().requires_grad_(False), tiny_lens()))
+
+
+@pytest.fixture(scope="module")
+def engine(graphs):
+    return Local("0123456789abcdef", graphs)
 
 
 @pytest.fixture
@@ -71,7 +97,7 @@ def test_a_code_is_a_picture_that_survives_a_file(engine, codes, photo, tmp_path
     codes[0].save(tmp_path / "code.npz")
     again = StyleCode.load(tmp_path / "code.npz")
     assert again.digest == codes[0].digest
-    fresh = Local(engine.identity, engine._encoder, engine._net)  # nothing kept
+    fresh = Local(engine.identity, engine._graphs)  # nothing kept
     painted = [
         one.render(photo, StyleField.constant(code), PLAIN) for one, code in ((engine, codes[0]), (fresh, again))
     ]
@@ -90,6 +116,160 @@ def test_only_the_last_styles_are_kept(engine):
         picture = np.full((40, 40, 3), level / 12, np.float32)
         engine.encode(picture, name="style", config=PLAIN)
     assert len(engine._tokens) == 8
+
+
+# --- parity with PyTorch ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    net, _ = split_local(*read_tensors(weights_folder() / "local.safetensors"))
+    return Stylizer.load("local").engine, load_encoder(), net
+
+
+def test_the_shipped_graphs_equal_the_shipped_network(shipped):
+    card = load_card("local")
+    graphs = {kind: read_weights(card, kind) for kind in ("encoder", "tokens", "attention", "blend", "net")}
+    assert export.local_parity(shipped[2], shipped[1], graphs) < LIMIT
+    with torch.no_grad():
+        shipped[2].query.weight.mul_(1.02)
+        differs = export.local_parity(shipped[2], shipped[1], graphs)
+        shipped[2].query.weight.div_(1.02)
+    assert differs > LIMIT
+
+
+@pytest.mark.parametrize("size", [(96, 96), (41, 67), (90, 13)])
+@pytest.mark.parametrize("maps", [False, True])
+def test_the_shipped_engine_equals_pytorch(shipped, photograph, artworks, size, maps):
+    engine, encoder, net = shipped
+    content = to_float(photograph[: size[0], : size[1]])
+    codes = [engine.encode(to_float(artwork[:90, :100]), name="style", config=PLAIN) for artwork in artworks]
+    down = np.linspace(0, 1, size[0], dtype=np.float32)[:, None] * np.ones((1, size[1]), np.float32)
+    weights = [down, np.float32(0.8) * (1 - down)] if maps else [0.5, 0.3]
+    field = StyleField(tuple(StyleLayer(code, weight) for code, weight in zip(codes, weights, strict=True)))
+    wanted = paint(encoder, net, content, [to_float(code.parts["picture"]) for code in codes], weights)
+    painted = engine.render(content, field, PLAIN)
+    assert np.abs(painted - wanted).max() < LIMIT
+    assert np.abs(painted - content).max() > 0.05
+
+
+# --- groups of places ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def metric(engine, graphs, artworks):
+    return preset_groups(engine, graphs, [[to_float(artwork)] for artwork in artworks])[1]
+
+
+def code_of(engine, groups, name="groups"):
+    parts = {part: np.asarray(getattr(groups, part), np.float16) for part in ("keys", "means", "deviations")}
+    parts |= {"counts": groups.counts, "colours": quantised(groups.colours, np.uint8)}
+    return StyleCode(groups.colours.reshape(-1).astype(np.float32), engine.name, engine.identity, name, parts)
+
+
+def test_as_many_groups_as_places_change_nothing(engine, graphs, metric, photo, artworks):
+    code = engine.encode(to_float(artworks[1][:64, :64]), name="style", config=PLAIN)
+    tokens, colours = engine.places(to_float(code.parts["picture"])[:80, :80])
+    whole = replace(code, parts={"picture": code.parts["picture"][:80, :80]})
+    groups = grouped(tokens, colours, metric, channels=graphs.channels, groups=len(colours))
+    content = to_float(photo)
+    painted = [engine.render(content, StyleField.constant(one), PLAIN) for one in (whole, code_of(engine, groups))]
+    assert np.abs(painted[0] - painted[1]).max() < 0.02  # float16, and equal places that share a group
+
+
+def test_groups_weigh_as_much_as_their_places(engine, graphs, metric, artworks):
+    tokens, colours = engine.places(to_float(artworks[1]))
+    groups = grouped(tokens, colours, metric, channels=graphs.channels, groups=20)
+    assert len(groups.counts) <= 20 and groups.counts.sum() == pytest.approx(1, abs=1e-5)
+    assert groups.counts @ groups.keys == pytest.approx(tokens.keys.mean(0), abs=1e-4)
+    assert groups.counts @ groups.colours == pytest.approx(colours.mean(0), abs=1e-4)
+    deep = tokens.values[:, : graphs.channels]
+    found = groups.means[:, : graphs.channels], groups.deviations[:, : graphs.channels]
+    assert groups.counts @ found[0] == pytest.approx(deep.mean(0), abs=1e-4)
+    assert groups.counts @ (found[0] ** 2 + found[1] ** 2) == pytest.approx((deep**2).mean(0), abs=1e-3)
+
+
+def test_more_groups_come_nearer_to_all_places(shipped, photograph, artworks):
+    """On the shipped weights: 512 groups paint nearly what all places paint, a few groups do not."""
+    engine = shipped[0]
+    code = engine.encode(to_float(artworks[1]), name="style", config=PLAIN)
+    tokens, colours = engine.places(to_float(code.parts["picture"]))
+    metric = key_metric(np.random.default_rng(0).standard_normal((4 * tokens.keys.shape[1], tokens.keys.shape[1])))
+    content = to_float(photograph)
+    whole = engine.render(content, StyleField.constant(code), PLAIN)
+    away = []
+    for count in (8, 512):
+        groups = grouped(tokens, colours, metric, channels=engine._graphs.channels, groups=count)
+        painted = engine.render(content, StyleField.constant(code_of(engine, groups)), PLAIN)
+        away.append(255 * float(np.abs(painted - whole).mean()))
+    assert away[1] < 4 < away[0]
+
+
+# --- presets ---------------------------------------------------------------------------------------------------------
+
+
+def test_presets_are_those_of_brush(shipped, stylizer):
+    ours, theirs = shipped[0].preset_table(), stylizer.engine.preset_table()
+    assert isinstance(shipped[0], PresetTable)
+    assert [(name, one.title) for name, one in ours.items()] == [(name, one.title) for name, one in theirs.items()]
+    assert (weights_folder() / "local-presets.npz").stat().st_size <= 2e6
+
+
+def test_a_preset_survives_a_file_and_mixes_with_a_picture(shipped, photo, tmp_path):
+    engine = shipped[0]
+    preset = engine.presets()["ukiyo-e"]
+    preset.save(tmp_path / "preset.npz")
+    again = StyleCode.load(tmp_path / "preset.npz")
+    assert again.digest == preset.digest
+    picture = engine.encode(to_float(photo[:, ::-1]), name="picture", config=PLAIN)
+    alone, mixed, other = (
+        engine.render(to_float(photo), StyleField.mixed([again, picture], shares), PLAIN)
+        for shares in ((1, 0), (1, 1), (0, 1))
+    )
+    assert np.array_equal(alone, engine.render(to_float(photo), StyleField.constant(preset), PLAIN))
+    assert 0 < np.abs(mixed - alone).mean() < np.abs(other - alone).mean()
+
+
+def test_a_preset_is_explained_by_its_palette(shipped, photo):
+    preset = shipped[0].presets()["sunflowers"]
+    shown = shipped[0].explain(photo, StyleField.constant(preset), PLAIN)
+    assert shown.shape == (96, 96 // 4 + 2 * (8 + 80), 3) and shown.min() >= 0 and shown.max() <= 1
+    bars = shown[:, : 96 // 4]
+    assert np.array_equal(bars[:, :1].repeat(96 // 4, axis=1), bars)
+    brightness = bars[:, 0] @ [0.2126, 0.7152, 0.0722]
+    assert np.all(np.diff(brightness) > -1e-6) and len(np.unique(bars[:, 0], axis=0)) > 10
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"keys": None}, "holds no picture"),
+        ({"counts": np.zeros(3, np.float32)}, "do not fit each other"),
+        ({"colours": np.zeros((5, 3), np.uint8)}, "do not fit each other"),
+        ({"counts": "zero"}, "empty groups"),
+        ({"means": "nan"}, "NaN"),
+    ],
+)
+def test_damaged_groups_are_refused_by_name(shipped, photo, change, words):
+    preset = shipped[0].presets()["tarot"]
+    parts = dict(preset.parts)
+    for name, value in change.items():
+        if value is None:
+            del parts[name]
+        else:
+            fills = {"zero": 0, "nan": np.nan}
+            parts[name] = np.full_like(parts[name], fills[value]) if isinstance(value, str) else value
+    with pytest.raises(FieldError, match=f"'tarot'.*{words}"):
+        shipped[0].render(photo, StyleField.constant(replace(preset, parts=parts)), PLAIN)
+
+
+def test_presets_of_other_weights_or_none_at_all_are_refused():
+    content = read_weights(load_card("local"), "presets")
+    with pytest.raises(WeightsError, match="presets were made with other weights"):
+        read_presets(content, engine="local", identity="0" * 16)
+    with pytest.raises(WeightsError, match="presets cannot be understood"):
+        StoredPresets.unpacked(content[:1000])
+    assert len(read_presets(b"", engine="local", identity="0" * 16)) == 0
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -212,19 +392,42 @@ def trained_file(path, mobile=None):
     return path
 
 
+def own_lens(folder):
+    save_lens(tiny_lens(), folder / "own-lens.safetensors", {})
+    return folder / "own-lens.safetensors"
+
+
 @pytest.mark.parametrize("name", ["local", "local-mobile"])
-def test_the_export_writes_a_true_card(name, tmp_path):
+def test_the_export_writes_graphs_and_a_true_card(name, photo, tmp_path):
     mobile = Mobile(MobileConfig((6, 8, 8), (1, 1, 1), (8, 8, 10))) if name == "local-mobile" else None
     source = trained_file(tmp_path / "trained.safetensors", mobile)
-    written = export.export_set(source, tmp_path / "out")
+    written = export.export_local(source, tmp_path / "out", encoder=own_lens(tmp_path))
     card = load_card(name, tmp_path / "out")
-    assert {file.name for file in written} == {f"{name}.safetensors"}
+    assert {file.kind: file.name for file in written} == {
+        "encoder": "lens-encoder.onnx" if mobile is None else "local-mobile-encoder.onnx",
+        "net": f"{name}.onnx",
+        "training": f"{name}.safetensors",
+        "presets": f"{name}-presets.npz",
+    } | {kind: f"{name}-{kind}.onnx" for kind in ("tokens", "attention", "blend")}
+    parts = {kind: read_weights(card, kind, tmp_path / "out") for kind in card.files}
+    assert parts.pop("presets") == b"" and parts.pop("training")
+    painter = Local(card.identity, LocalGraphs(**parts), name=name)
+    code = painter.encode(to_float(photo[:, ::-1]), name="style", config=PLAIN)
+    painted = painter.render(photo, StyleField.constant(code), PLAIN)
+    assert painted.shape == photo.shape and not np.array_equal(painted, photo)
     assert card.facts["name"] == name and card.facts["steps"] == 3
     assert card.facts["parameters"]["query"] == 26 * 8 + 8
     assert ("encoder" in card.facts["parameters"]) == (mobile is not None)
-    state, texts = read_tensors(tmp_path / "out" / f"{name}.safetensors", sha256=card.file("net").sha256)
+    state, texts = read_tensors(tmp_path / "out" / f"{name}.safetensors", sha256=card.file("training").sha256)
     net, encoder = split_local(state, texts)
     assert net.config == SIZES and bool(encoder) == (mobile is not None)
+
+
+def test_a_network_behind_another_encoder_is_refused(tmp_path):
+    source = trained_file(tmp_path / "trained.safetensors")
+    with pytest.raises(WeightsError, match="trained behind another encoder"):
+        export.export_local(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_damaged_weights_are_refused(tmp_path):

@@ -18,6 +18,7 @@ __all__ = [
     "ChosenWeights",
     "Engine",
     "EngineSpec",
+    "Preset",
     "PresetInfo",
     "PresetTable",
     "ProgressCallback",
@@ -168,6 +169,15 @@ class Explaining(Protocol):
 
     def explain(self, content: NDArray[Any], field: StyleField, config: StylizeConfig) -> FloatArray:
         """A picture ``[h, w, 3]`` in ``[0, 1]`` of how a rendering with these arguments comes about."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named code that comes with the weights."""
+
+    code: StyleCode
+    title: str
+    credit: str
 
 
 class PresetInfo(Protocol):

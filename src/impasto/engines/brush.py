@@ -25,17 +25,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from impasto.config import StylizeConfig
-from impasto.engines.base import ProgressCallback, RenderEstimate
+from impasto.engines.base import Preset, ProgressCallback, RenderEstimate
 from impasto.engines.fields import resize_field
+from impasto.engines.sessions import open_session, to_batch
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
 from impasto.errors import WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
 from impasto.image.color import resize
-from impasto.ops.tiling import pad_to_multiple
+from impasto.ops.tiling import block_means, pad_to_multiple
 from impasto.types import FloatArray
 from impasto.weights import Card, load_card, read_weights
 
-__all__ = ["Brush", "Preset", "load"]
+__all__ = ["Brush", "load"]
 
 MARGIN = 48  # reflected pixels around the picture: zero padding inside the network shows up to 44 pixels deep
 MULTIPLE = 8  # the network's coarsest stride
@@ -47,15 +48,6 @@ HUGE_TILE = 640
 STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A named code that comes with the weights."""
-
-    code: StyleCode
-    title: str
-    credit: str
-
-
 class Brush:
     """The engine; :func:`load` builds it from the embedded weights."""
 
@@ -63,8 +55,8 @@ class Brush:
 
     def __init__(self, card: Card, encoder: bytes, net: bytes, presets: str) -> None:
         self.card = card
-        self._encoder = functools.cache(lambda: _session(encoder))
-        self._net = functools.cache(lambda: _session(net))
+        self._encoder = functools.cache(lambda: open_session(encoder))
+        self._net = functools.cache(lambda: open_session(net))
         self._presets = presets
         self._last: tuple[bytes, FloatArray] = (b"", np.zeros(0, np.float32))
 
@@ -88,7 +80,7 @@ class Brush:
             max(16, round(min(limit, width * factor))),
         )
         seen = np.clip(resize(picture, size), 0, 1)
-        (code,) = self._encoder().run(None, {"picture": _to_batch(seen)})
+        (code,) = self._encoder().run(None, {"picture": to_batch(seen)})
         return np.asarray(code[0], np.float32)
 
     def _own(self, proxy: FloatArray) -> FloatArray:
@@ -216,11 +208,11 @@ class _Painter:
         else:
             stacked = np.stack([np.broadcast_to(one, picture.shape[:2]) for one in maps], axis=-1)
             padded_maps, _ = pad_to_multiple(stacked, MARGIN, MULTIPLE)
-            quarter, eighth = (_block_means(padded_maps, scale) for scale in (4, 8))
+            quarter, eighth = (block_means(padded_maps, scale) for scale in (4, 8))
         size = self.session.get_inputs()[4].shape[2]
         known = self.statistics
         feed = {
-            "picture": _to_batch(padded),
+            "picture": to_batch(padded),
             "codes": np.stack([*(layer.code.vector for layer in field.layers), self.own])[None],
             "weights_quarter": np.ascontiguousarray(quarter),
             "weights_eighth": np.ascontiguousarray(eighth),
@@ -241,28 +233,6 @@ def load() -> Brush:
     card = load_card("brush")
     encoder, net = read_weights(card, "encoder"), read_weights(card, "net")
     return Brush(card, encoder, net, read_weights(card, "presets").decode("utf-8"))
-
-
-def _session(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # a large tile's memory goes back when it is done
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common base of its own errors
-        raise WeightsError(f"ONNX Runtime cannot load the network: {error}") from error
-
-
-def _to_batch(picture: FloatArray) -> FloatArray:
-    """``[H, W, C]`` to ``[1, C, H, W]``."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
-
-
-def _block_means(maps: FloatArray, block: int) -> FloatArray:
-    """Mean over ``block`` x ``block`` pixels: ``[H, W, K]`` to ``[1, K, H / block, W / block]``."""
-    height, width, count = maps.shape
-    blocks = maps.reshape(height // block, block, width // block, block, count).mean((1, 3))
-    return np.asarray(blocks.transpose(2, 0, 1)[None], np.float32)
 
 
 def _slerped(field: StyleField) -> StyleField:

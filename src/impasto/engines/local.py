@@ -1,8 +1,10 @@
 """``local``: each place of the photograph takes the colours and strokes of what resembles it in the style.
 
 Attention over places after Liu et al. 2021 (AdaAttN, arXiv:2108.03647); network, equations and departures stand in
-:mod:`impasto.nets.local`. This file does what surrounds it. A style code is the style picture at the size at which it
-is seen; its tokens follow from it, and those of the last few styles are kept.
+:mod:`impasto.nets.local`. Here its parts run as ONNX graphs (:mod:`impasto.engines.local_graphs`), without PyTorch;
+this file does what surrounds them. A style code is the style picture at the size at which it is seen, or, of presets,
+what its places have in common (:mod:`impasto.engines.local_codes`); tokens follow from it, and those of the last few
+styles are kept.
 
 Fields are native: weights are shares of the attention, each style normalises the photograph by what lies within its own
 region, and what is left to 1 belongs to the photograph's own features. A decoder gives even those back a little
@@ -15,42 +17,29 @@ every tile, in which each place asks for itself.
 
 from __future__ import annotations
 
-import json
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from impasto.config import StylizeConfig
-from impasto.engines.base import ProgressCallback, RenderEstimate
+from impasto.engines.base import Preset, ProgressCallback, RenderEstimate
 from impasto.engines.fields import resize_field
+from impasto.engines.local_codes import check_parts, codes_of, read_presets, tokens_from
+from impasto.engines.local_graphs import Features, LocalGraphs, Moments, Tokens, measured
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
-from impasto.errors import FieldError, UsageError, WeightsError
+from impasto.errors import FieldError
 from impasto.field import StyleCode, StyleField
 from impasto.image.color import luminance, resize
-from impasto.nets.encoders import load_encoder
-from impasto.nets.local import (
-    LAYERS,
-    ContentStatistics,
-    LocalConfig,
-    LocalNet,
-    StyleTokens,
-    attention,
-    content_statistics,
-)
-from impasto.nets.mobile import build_mobile
-from impasto.nets.teachers import Teacher
-from impasto.ops.tiling import pad_to_multiple, quantised, to_float
+from impasto.ops.tiling import block_means, pad_to_multiple, quantised, to_float
 from impasto.types import FloatArray
-from impasto.weights import Card, load_card, weights_folder
-from impasto.weights.files import read_tensors
+from impasto.weights import load_card, read_weights
 
-__all__ = ["Local", "load", "load_mobile", "load_network", "split_local"]
+__all__ = ["Local", "load", "load_mobile", "seen_style"]
 
 MARGIN = 32  # reflected pixels around the picture, cut away again
 MULTIPLE = 8
@@ -72,17 +61,17 @@ class Local:
 
     Args:
         identity: first 16 digits of the SHA-256 of the weights.
-        encoder: the frozen encoder that the network was trained behind.
-        net: the network.
+        graphs: the networks.
         name: of the engine.
+        presets: the file of presets, or nothing.
     """
 
-    def __init__(self, identity: str, encoder: Teacher, net: LocalNet, *, name: str = "local") -> None:
+    def __init__(self, identity: str, graphs: LocalGraphs, *, name: str = "local", presets: bytes = b"") -> None:
         self.name = name
         self.identity = identity
-        self._encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._net = net.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self._tokens: dict[str, StyleTokens] = {}
+        self._graphs = graphs
+        self._presets = functools.cache(lambda: read_presets(presets, engine=name, identity=identity))
+        self._tokens: dict[str, Tokens] = {}
         self._lock = threading.Lock()
 
     def encode(self, style: FloatArray, *, name: str, config: StylizeConfig) -> StyleCode:
@@ -91,21 +80,27 @@ class Local:
         The short side is 384 pixels, less where that would make more than 384 x 512 in all. The vector is the picture
         at 16 x 16. No setting changes it.
         """
-        height, width = style.shape[:2]
-        factor = min(STYLE_SIDE / min(height, width), (STYLE_PIXELS / (height * width)) ** 0.5)
-        size = [max(16, round(side * factor)) for side in (height, width)]
-        if size[0] * size[1] > STYLE_PIXELS:  # thinner than 16 pixels: its length is cut, not squeezed
-            longest = STYLE_PIXELS // min(size)
-            size = [min(side, longest) for side in size]
-        seen = quantised(np.clip(resize(style, (size[0], size[1])), 0, 1), np.uint8)
+        seen = seen_style(style)
         vector = np.clip(resize(np.asarray(style, np.float32), (THUMBNAIL, THUMBNAIL)), 0, 1).reshape(-1)
         code = StyleCode(vector, self.name, self.identity, name, {"picture": seen})
         self._tokens_of(code)
         return code
 
-    def presets(self) -> dict[str, StyleCode]:
-        """None of its own."""
-        return {}
+    def presets(self) -> Mapping[str, StyleCode]:
+        """Codes that come with the weights, by name; each is unpacked when it is asked for.
+
+        Raises:
+            WeightsError: the presets belong to other weights.
+        """
+        return codes_of(self._presets())
+
+    def preset_table(self) -> Mapping[str, Preset]:
+        """Presets with titles and credits.
+
+        Raises:
+            WeightsError: the presets belong to other weights.
+        """
+        return self._presets()
 
     def estimate(self, size: tuple[int, int], field: StyleField, config: StylizeConfig) -> RenderEstimate:
         """Measured on two cores: 4 microseconds a pixel and 2 for each style; within a tile 900 bytes a pixel."""
@@ -159,6 +154,9 @@ class Local:
         of its attention, black for a single place and white for all alike. Where a style has no weight the photograph
         is grey.
 
+        A preset holds no picture, whose places could be coloured: its row begins with a palette, the mean colours of
+        its groups of places, each as wide as it has places, and the photograph is in those colours.
+
         Raises:
             FieldError: as :meth:`render`, or the field is empty.
         """
@@ -168,13 +166,12 @@ class Local:
         proxy = shrink(content, EXPLAINED_PIXELS)
         small = resize_field(field, (proxy.shape[0], proxy.shape[1]))
         padded, inside = pad_to_multiple(proxy, MARGIN, MULTIPLE)
-        with torch.inference_mode():
-            maps = self._encoded(padded)
-            statistics = self._measured(maps, inside, small, (proxy.shape[0], proxy.shape[1]))
-            rows = [
-                self._explained(proxy, maps, inside, layer.code, known, np.asarray(layer.weight, np.float32))
-                for layer, known in zip(small.layers, statistics, strict=True)
-            ]
+        features = self._graphs.features(padded)
+        moments = _measured(features, inside, small, (proxy.shape[0], proxy.shape[1]))
+        rows = [
+            self._explained(proxy, features, inside, layer.code, known, np.asarray(layer.weight, np.float32))
+            for layer, known in zip(small.layers, moments, strict=True)
+        ]
         width = max(row.shape[1] for row in rows)
         white = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=1) for row in rows]
         return np.asarray(np.concatenate(white), np.float32)
@@ -182,51 +179,53 @@ class Local:
     def _explained(
         self,
         content: FloatArray,
-        maps: Mapping[str, Tensor],
+        features: Features,
         inside: tuple[slice, slice],
         code: StyleCode,
-        known: ContentStatistics,
+        known: Moments,
         weight: FloatArray,
     ) -> FloatArray:
         """One row of the explanation, as high as the photograph."""
         height, width = content.shape[:2]
-        style = to_float(code.parts["picture"])
-        colours = _colours(style.shape[0], style.shape[1])
-        queries, tokens = self._net.queries(maps, known), self._tokens_of(code)
-        grid = (maps[LAYERS[-1]].shape[2], maps[LAYERS[-1]].shape[3])
-        _, lying = pad_to_multiple(style, MARGIN, MULTIPLE)
-        whole, looked_at = _grid(lying), _without_edge(_grid(lying))
-        lengths = [part.stop - part.start for part in whole]
-        part = tuple(
-            slice(one.start - all_.start, one.stop - all_.start) for one, all_ in zip(looked_at, whole, strict=True)
-        )
-        seen = torch.from_numpy(_colours(lengths[0], lengths[1])[part]).reshape(1, -1, 3)
+        if "picture" in code.parts:
+            shown, seen = _coloured(to_float(code.parts["picture"]), height)
+        else:
+            shown, seen = _palette(code.parts, height)
+        tokens = self._tokens_of(code)
+        _, queries = self._graphs.attended(features, known, tokens)
         found = []
-        for row in queries.reshape(grid[0], 1, grid[1], -1):  # bounded memory
-            looked = attention(row, tokens.keys)
-            entropy = -(looked * looked.clamp_min(1e-12).log()).sum(2, keepdim=True) / np.log(max(2, looked.shape[2]))
-            found.append(torch.cat([looked @ seen, entropy], dim=2))
+        for row in queries.reshape(*features.grid, -1):  # bounded memory
+            logits = row @ tokens.keys.T + tokens.log_counts
+            looked = np.exp(logits - logits.max(1, keepdims=True))
+            looked /= looked.sum(1, keepdims=True)  # [w, N]
+            entropy = -(looked * np.log(np.maximum(looked, 1e-12))).sum(1, keepdims=True)
+            found.append(np.concatenate([looked @ seen, entropy / np.log(max(2, looked.shape[1]))], axis=1))
         rows, columns = _grid(inside)
-        answer = torch.cat(found)[rows, columns].numpy()  # [h, w, 4]
+        answer = np.asarray(np.stack(found)[rows, columns], np.float32)  # [h, w, 4]
         answer = np.clip(resize(np.ascontiguousarray(answer), (height, width)), 0, 1)
         grey = luminance(content)[..., None]
         share = np.broadcast_to(weight, (height, width))[..., None]
         painted = share * answer[..., :3] * (0.35 + 0.65 * grey) + (1 - share) * grey
-        shown = colours * (0.35 + 0.65 * luminance(style)[..., None])
-        size = (height, max(1, round(style.shape[1] * height / style.shape[0])))
         gap = np.ones((height, 8, 3), np.float32)
         sure = np.repeat(answer[..., 3:], 3, axis=2)
-        return np.concatenate([np.clip(resize(shown, size), 0, 1), gap, painted, gap, sure], axis=1)
+        return np.concatenate([shown, gap, painted, gap, sure], axis=1)
 
     def _check(self, field: StyleField, size: tuple[int, int]) -> None:
-        check_field(field, size, engine=self.name, identity=self.identity, length=3 * THUMBNAIL**2)
+        check_field(field, size, engine=self.name, identity=self.identity)
         for layer in field.layers:
-            picture = layer.code.parts.get("picture")
-            if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
-                name = layer.code.name
-                raise FieldError(f"the style '{name}' holds no picture, which {self.name} needs: encode it again")
+            code = layer.code
+            if "picture" not in code.parts:
+                check_parts(code)
+                continue
+            picture = code.parts["picture"]
+            if picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
+                raise FieldError(f"the style '{code.name}' holds no picture, which {self.name} needs: encode it again")
+            if code.vector.size != 3 * THUMBNAIL**2:
+                raise FieldError(
+                    f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {3 * THUMBNAIL**2}"
+                )
 
-    def _tokens_of(self, code: StyleCode) -> StyleTokens:
+    def _tokens_of(self, code: StyleCode) -> Tokens:
         """Tokens of a style; those that were used last are kept."""
         digest = code.digest
         with self._lock:
@@ -234,65 +233,53 @@ class Local:
             if known is not None:
                 self._tokens[digest] = known
                 return known
-        padded, inside = pad_to_multiple(to_float(code.parts["picture"]), MARGIN, MULTIPLE)
-        with torch.inference_mode():
-            maps = self._encoded(padded)
-            tokens: StyleTokens = self._net.tokens(_cut(maps, _without_edge(_grid(inside))))
+        if "picture" in code.parts:
+            tokens, _ = self.places(to_float(code.parts["picture"]))
+        else:
+            tokens = tokens_from(code.parts, self._graphs.channels)
         with self._lock:
             self._tokens[digest] = tokens
             while len(self._tokens) > KEPT_STYLES:
                 self._tokens.pop(next(iter(self._tokens)))
         return tokens
 
-    def _encoded(self, padded: FloatArray) -> dict[str, Tensor]:
-        batch = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
-        maps: dict[str, Tensor] = self._encoder(batch.contiguous(memory_format=torch.channels_last), LAYERS)
-        return maps
+    def places(self, picture: FloatArray) -> tuple[Tokens, FloatArray]:
+        """One token for each place of a style picture ``[H, W, 3]``, its outermost left out; and their colours."""
+        padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
+        grid = _without_edge(_grid(inside))
+        colours = block_means(padded, MULTIPLE)[0][:, grid[0], grid[1]]  # [3, h, w]
+        return self._graphs.tokens(self._graphs.features(padded).part(grid)), colours.reshape(3, -1).T
 
-    def _statistics(self, picture: FloatArray, field: StyleField) -> list[ContentStatistics]:
+    def _statistics(self, picture: FloatArray, field: StyleField) -> list[Moments]:
         """How the photograph is normalised for each style of the field."""
         padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
-        with torch.inference_mode():
-            return self._measured(self._encoded(padded), inside, field, (picture.shape[0], picture.shape[1]))
+        return _measured(self._graphs.features(padded), inside, field, (picture.shape[0], picture.shape[1]))
 
-    def _measured(
-        self, maps: Mapping[str, Tensor], inside: tuple[slice, slice], field: StyleField, size: tuple[int, int]
-    ) -> list[ContentStatistics]:
-        inner = _cut(maps, _grid(inside))
-        whole = content_statistics(inner)
-        found = []
-        for layer in field.layers:
-            if np.ndim(layer.weight) == 0:
-                found.append(whole)
-                continue
-            weight = _weight_map(np.asarray(layer.weight, np.float32), size)
-            rows, columns = _grid(inside)
-            stride = MULTIPLE
-            cut = weight[
-                :,
-                :,
-                rows.start * stride : rows.stop * stride,
-                columns.start * stride : columns.stop * stride,
-            ]
-            found.append(content_statistics(inner, cut))
-        return found
-
-    def _painted(self, picture: FloatArray, field: StyleField, known: Sequence[ContentStatistics] | None) -> FloatArray:
+    def _painted(self, picture: FloatArray, field: StyleField, known: Sequence[Moments] | None) -> FloatArray:
         """``[H, W, 3]`` to ``[H, W, 3]`` through encoder, attention and decoder."""
         size = (picture.shape[0], picture.shape[1])
         padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
-        with torch.inference_mode():
-            maps = self._encoded(padded)
-            statistics = self._measured(maps, inside, field, size) if known is None else known
-            used = [
-                (self._tokens_of(layer.code), _weight_map(np.asarray(layer.weight, np.float32), size), one)
-                for layer, one in zip(field.layers, statistics, strict=True)
-                if float(np.max(layer.weight)) > 0
-            ]
-            tokens, weights, statistics = zip(*used, strict=True)
-            painted = self._net.decoder(*self._net.blended(maps, tokens, weights, statistics))
-        result = painted[0].permute(1, 2, 0).numpy()[inside]
-        return np.asarray(np.clip(result, 0, 1), np.float32)
+        features = self._graphs.features(padded)
+        moments = _measured(features, inside, field, size) if known is None else known
+        used = [index for index, layer in enumerate(field.layers) if float(np.max(layer.weight)) > 0]
+        painted = self._graphs.painted(
+            features,
+            [self._tokens_of(field.layers[index].code) for index in used],
+            [_weight_maps(np.asarray(field.layers[index].weight, np.float32), size) for index in used],
+            [moments[index] for index in used],
+        )
+        return np.asarray(np.clip(painted[inside], 0, 1), np.float32)
+
+
+def seen_style(style: FloatArray) -> NDArray[np.uint8]:
+    """A style picture ``[H, W, 3]`` at the size at which it is seen, as 8 bits."""
+    height, width = style.shape[:2]
+    factor = min(STYLE_SIDE / min(height, width), (STYLE_PIXELS / (height * width)) ** 0.5)
+    size = [max(16, round(side * factor)) for side in (height, width)]
+    if size[0] * size[1] > STYLE_PIXELS:  # thinner than 16 pixels: its length is cut, not squeezed
+        longest = STYLE_PIXELS // min(size)
+        size = [min(side, longest) for side in size]
+    return quantised(np.clip(resize(style, (size[0], size[1])), 0, 1), np.uint8)
 
 
 def _grid(inside: tuple[slice, slice]) -> tuple[slice, slice]:
@@ -309,23 +296,31 @@ def _without_edge(grid: tuple[slice, slice]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _cut(maps: Mapping[str, Tensor], grid: tuple[slice, slice]) -> dict[str, Tensor]:
-    """A part of the features at 1/2, 1/4 and 1/8, given on the last of these grids."""
-    rows, columns = grid
-    found = {}
-    for name, factor in zip(LAYERS, (4, 2, 1), strict=True):
-        found[name] = maps[name][
-            :, :, rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor
-        ]
-    return found
-
-
-def _weight_map(weight: FloatArray, size: tuple[int, int]) -> Tensor:
-    """A weight as ``[1, 1, H, W]`` over the padded picture, or ``[1, 1, 1, 1]`` where it is constant."""
+def _weight_maps(weight: FloatArray, size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """A weight at 1/8 and at 1/4 of the padded picture, ``[1, 1, h, w]``; ``[1, 1, 1, 1]`` where it is constant."""
     if weight.ndim == 0:
-        return torch.full((1, 1, 1, 1), float(weight))
+        constant = np.full((1, 1, 1, 1), float(weight), np.float32)
+        return constant, constant
     padded, _ = pad_to_multiple(np.broadcast_to(weight, size)[..., None], MARGIN, MULTIPLE)
-    return torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+    return block_means(padded, MULTIPLE), block_means(padded, MULTIPLE // 2)
+
+
+def _measured(
+    features: Features, inside: tuple[slice, slice], field: StyleField, size: tuple[int, int]
+) -> list[Moments]:
+    """How a photograph is normalised for each style of a field, from the features of the padded picture."""
+    rows, columns = _grid(inside)
+    inner = features.part((rows, columns))
+    whole = measured(inner)
+    found = []
+    for layer in field.layers:
+        if np.ndim(layer.weight) == 0:
+            found.append(whole)
+            continue
+        eighth, quarter = _weight_maps(np.asarray(layer.weight, np.float32), size)
+        upper = (slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop))
+        found.append(measured(inner, (eighth[:, :, rows, columns], quarter[:, :, upper[0], upper[1]])))
+    return found
 
 
 def _colours(height: int, width: int) -> FloatArray:
@@ -337,12 +332,35 @@ def _colours(height: int, width: int) -> FloatArray:
     return np.asarray(above * (1 - down) + below * down, np.float32)
 
 
+def _coloured(style: FloatArray, height: int) -> tuple[FloatArray, FloatArray]:
+    """A style picture coloured by place, ``height`` pixels high, and the colour of each of its tokens ``[N, 3]``."""
+    _, lying = pad_to_multiple(style, MARGIN, MULTIPLE)
+    whole, looked_at = _grid(lying), _without_edge(_grid(lying))
+    lengths = [part.stop - part.start for part in whole]
+    part = tuple(
+        slice(one.start - all_.start, one.stop - all_.start) for one, all_ in zip(looked_at, whole, strict=True)
+    )
+    seen = _colours(lengths[0], lengths[1])[part].reshape(-1, 3)
+    shown = _colours(style.shape[0], style.shape[1]) * (0.35 + 0.65 * luminance(style)[..., None])
+    size = (height, max(1, round(style.shape[1] * height / style.shape[0])))
+    return np.clip(resize(shown, size), 0, 1), seen
+
+
+def _palette(parts: Mapping[str, NDArray[Any]], height: int) -> tuple[FloatArray, FloatArray]:
+    """Colours of a preset's tokens as bars from dark to bright, and the colour of each token ``[N, 3]``."""
+    colours = to_float(parts["colours"])
+    order = np.argsort(luminance(colours))
+    ends = np.cumsum(parts["counts"][order].astype(np.float64))
+    bar = order[np.searchsorted(ends, (np.arange(height) + 0.5) / height * ends[-1])]
+    return np.repeat(colours[bar][:, None], max(1, height // 4), axis=1), colours
+
+
 @dataclass(frozen=True)
 class _Painter:
     """The engine with what is known of the whole picture: its statistics, and the last step on colours."""
 
     engine: Local
-    known: Sequence[ContentStatistics] | None
+    known: Sequence[Moments] | None
     finish: Finish | None
 
     def paint(self, picture: FloatArray, field: StyleField) -> FloatArray:
@@ -359,50 +377,20 @@ def load() -> Local:
     """The engine behind the embedded ``lens``.
 
     Raises:
-        WeightsError: a file is missing or damaged, or the network was trained behind another encoder.
+        WeightsError: a file is missing or damaged.
     """
-    card = load_card("local")
-    net, texts, _ = load_network(card)
-    if texts.get("encoder") != load_card("lens").identity:
-        raise WeightsError("the network of 'local' was trained behind another encoder than the installed lens")
-    return Local(card.identity, load_encoder(), net)
+    return _load("local")
 
 
 def load_mobile() -> Local:
     """The same network behind an encoder for phones, with a decoder of separable convolutions.
 
     Raises:
-        WeightsError: the file is missing or damaged.
+        WeightsError: a file is missing or damaged.
     """
-    card = load_card("local-mobile")
-    net, texts, encoder = load_network(card)
-    return Local(card.identity, build_mobile(encoder, texts), net, name="local-mobile")
+    return _load("local-mobile")
 
 
-def load_network(card: Card) -> tuple[LocalNet, dict[str, str], dict[str, Tensor]]:
-    """An embedded network, the texts of its file's header, and the tensors of its own encoder, if it has one.
-
-    Raises:
-        WeightsError: the file is missing or damaged, or holds no network of ``local``.
-    """
-    file = card.file("net")
-    state, texts = read_tensors(weights_folder() / file.name, sha256=file.sha256)
-    net, encoder = split_local(state, texts)
-    return net, dict(texts), encoder
-
-
-def split_local(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> tuple[LocalNet, dict[str, Tensor]]:
-    """The frozen network of a weights file, and the tensors of the encoder that it may bring along.
-
-    Raises:
-        WeightsError: the file holds no network of ``local``.
-    """
-    try:
-        sizes: dict[str, Any] = json.loads(texts["config"])
-        channels, widths = tuple(sizes["channels"]), tuple(sizes["widths"])
-        net = LocalNet(LocalConfig(channels, int(sizes["keys"]), widths, bool(sizes["separable"])))
-        encoder = {key.removeprefix("encoder."): v for key, v in state.items() if key.startswith("encoder.")}
-        net.load_state_dict({key: value.float() for key, value in state.items() if not key.startswith("encoder.")})
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        raise WeightsError(f"the weights are no network of local: {error}") from error
-    return net.requires_grad_(False), encoder
+def _load(name: str) -> Local:
+    card = load_card(name)
+    return Local(card.identity, LocalGraphs.read(card), name=name, presets=read_weights(card, "presets"))

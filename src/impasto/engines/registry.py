@@ -50,7 +50,7 @@ ENGINES: dict[str, EngineSpec] = {
     "local": EngineSpec(
         name="local",
         factory="impasto.engines.local:load",
-        extra="torch",
+        extra="",
         summary="attention: each place takes colours and strokes of what resembles it in the style",
         capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False, explains=True),
         card="local",

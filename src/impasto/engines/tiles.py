@@ -26,8 +26,12 @@ Finish = Callable[[FloatArray, FloatArray], FloatArray]
 """A last step on colours, ``(content, painted) -> painted``."""
 
 
-def check_field(field: StyleField, size: tuple[int, int], *, engine: str, identity: str, length: int) -> None:
+def check_field(
+    field: StyleField, size: tuple[int, int], *, engine: str, identity: str, length: int | None = None
+) -> None:
     """A field fits a picture of ``size`` (height, width) and an engine whose codes have ``length`` numbers.
+
+    An engine with codes of several lengths gives none, and looks at them itself.
 
     Raises:
         FieldError: maps of another size, or codes of other weights.
@@ -41,7 +45,7 @@ def check_field(field: StyleField, size: tuple[int, int], *, engine: str, identi
                 f"the style '{code.name}' was encoded by {code.engine} {code.weights}; "
                 f"this is {engine} {identity}: encode it again"
             )
-        if code.vector.size != length:
+        if length is not None and code.vector.size != length:
             raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, {engine} needs {length}")
 
 

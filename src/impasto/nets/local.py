@@ -32,16 +32,19 @@ count as contrast; ``relu4_1`` and ``relu3_1`` where AdaAttN also has ``relu5_1`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from impasto.errors import UsageError
+from impasto.errors import UsageError, WeightsError
 from impasto.losses.guidance import area_weight
 from impasto.nets.adain import channel_moments
+from impasto.nets.decoder import FeatureDecoder
 
 __all__ = [
     "DEEP",
@@ -54,12 +57,14 @@ __all__ = [
     "attended",
     "attention",
     "content_statistics",
+    "deviation",
     "fused",
     "guided_moments",
     "matching_features",
     "normalised",
     "places",
     "plain_tokens",
+    "split_local",
 ]
 
 LAYERS = ("relu2_1", "relu3_1", "relu4_1")
@@ -215,10 +220,11 @@ def attended(queries: Tensor, tokens: StyleTokens) -> tuple[Tensor, Tensor, Tens
         means = torch.cat([torch.matmul(attention(chunk, tokens.keys), values) for chunk in chunks], dim=1)
     deep, middle = tokens.deep.shape[2], tokens.middle.shape[2]
     mean, square, middle_mean, middle_square = torch.split(means, [deep, deep, middle, middle], dim=2)
-    return mean, _deviation(mean, square), middle_mean, _deviation(middle_mean, middle_square)
+    return mean, deviation(mean, square), middle_mean, deviation(middle_mean, middle_square)
 
 
-def _deviation(mean: Tensor, square: Tensor) -> Tensor:
+def deviation(mean: Tensor, square: Tensor) -> Tensor:
+    """From a mean and a mean square (eq. 4)."""
     return torch.sqrt((square - mean.square()).clamp_min(0) + 1e-5)
 
 
@@ -237,11 +243,11 @@ def fused(maps: Maps, queries: Tensor, tokens: StyleTokens, statistics: ContentS
     deep, middle = maps[DEEP], maps[MIDDLE]
     grid = (deep.shape[2], deep.shape[3])
     found = [part.transpose(1, 2).reshape(part.shape[0], -1, *grid) for part in attended(queries, tokens)]
-    mean, deviation = found[0], found[1]
+    mean, spread = found[0], found[1]
     size = (middle.shape[2], middle.shape[3])
     upper = [functional.interpolate(part, size=size, mode="bilinear", align_corners=False) for part in found[2:]]
     own = statistics.matching[:, :, -deep.shape[1] :]  # relu4_1 is the last of the features that are compared
-    return deviation * normalised(deep, own) + mean, upper[1] * normalised(middle, statistics.middle) + upper[0]
+    return spread * normalised(deep, own) + mean, upper[1] * normalised(middle, statistics.middle) + upper[0]
 
 
 class LocalNet(nn.Module):
@@ -260,7 +266,7 @@ class LocalNet(nn.Module):
         self.key = nn.Conv2d(compared, self.config.keys, 1)
         self.value_deep = nn.Conv2d(deep, deep, 1)
         self.value_middle = nn.Conv2d(middle, middle, 1)
-        self.decoder = _Decoder(self.config)
+        self.decoder = FeatureDecoder(deep, middle, self.config.widths, separable=self.config.separable)
         nn.init.orthogonal_(self.query.weight.flatten(1))
         nn.init.zeros_(self.query.bias)  # type: ignore[arg-type]
         self.key.load_state_dict(self.query.state_dict())
@@ -270,9 +276,12 @@ class LocalNet(nn.Module):
 
     def tokens(self, maps: Maps) -> StyleTokens:
         """What is kept of a style, from the encoder's features of it (eq. 1)."""
-        matching = matching_features(maps)
+        return self.tokens_from(matching_features(maps), maps[DEEP], maps[MIDDLE])
+
+    def tokens_from(self, matching: Tensor, deep: Tensor, middle: Tensor) -> StyleTokens:
+        """The same, from the features that are compared and those at ``relu4_1`` and ``relu3_1``."""
         keys = self.key(normalised(matching, channel_moments(matching)))
-        return _tokens(keys, self.value_deep(maps[DEEP]), self.value_middle(maps[MIDDLE]))
+        return _tokens(keys, self.value_deep(deep), self.value_middle(middle))
 
     def queries(self, maps: Maps, statistics: ContentStatistics) -> Tensor:
         """One question for each place of the content, ``[B, h w, D]`` (eq. 1)."""
@@ -323,44 +332,22 @@ class LocalNet(nn.Module):
         return painted
 
 
-class _Decoder(nn.Module):
-    """Features at 1/8, with a skip at 1/4, to a picture: the encoder backwards, without normalisation (as in AdaIN)."""
+def split_local(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> tuple[LocalNet, dict[str, Tensor]]:
+    """The frozen network of a weights file, and the tensors of the encoder that it may bring along.
 
-    def __init__(self, config: LocalConfig) -> None:
-        super().__init__()
-        block = _separable if config.separable else _convolution
-        _, middle, channels = config.channels
-        self.first, self.second = nn.ModuleList(), nn.ModuleList()
-        for width in config.widths:
-            self.first.append(block(channels, width))
-            self.second.append(block(width, width))
-            channels = width
-        self.skip = nn.Conv2d(middle, config.widths[1], 1)
-        self.paint = nn.Conv2d(channels, 3, 3, padding=1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        self.paint.weight.data.mul_(0.1)
+    Args:
+        state: the file's tensors.
+        texts: of its header, which state the network's sizes.
 
-    def forward(self, deep: Tensor, middle: Tensor) -> Tensor:
-        """``[B, C, h, w]`` and ``[B, C', 2 h, 2 w]`` to ``[B, 3, 8 h, 8 w]``."""
-        features = deep
-        for level, (first, second) in enumerate(zip(self.first, self.second, strict=True)):
-            if level:
-                features = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = first(features)
-            if level == 1:
-                features = features + self.skip(middle)
-            features = torch.relu(second(torch.relu(features)))
-        painted: Tensor = self.paint(features)
-        return painted * 0.25 + 0.5
-
-
-def _convolution(channels: int, width: int) -> nn.Module:
-    return nn.Conv2d(channels, width, 3, padding=1)
-
-
-def _separable(channels: int, width: int) -> nn.Module:
-    """A 3x3 convolution of each channel by itself, then one over channels."""
-    return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.Conv2d(channels, width, 1))
+    Raises:
+        WeightsError: the file holds no network of ``local``.
+    """
+    try:
+        sizes: dict[str, Any] = json.loads(texts["config"])
+        channels, widths = tuple(sizes["channels"]), tuple(sizes["widths"])
+        net = LocalNet(LocalConfig(channels, int(sizes["keys"]), widths, bool(sizes["separable"])))
+        encoder = {key.removeprefix("encoder."): v for key, v in state.items() if key.startswith("encoder.")}
+        net.load_state_dict({key: value.float() for key, value in state.items() if not key.startswith("encoder.")})
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise WeightsError(f"the weights are no network of local: {error}") from error
+    return net.eval().requires_grad_(False), encoder

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from impasto.types import FloatArray
 
-__all__ = ["Tile", "pad_to_multiple", "plan_tiles", "quantised", "to_float"]
+__all__ = ["Tile", "block_means", "pad_to_multiple", "plan_tiles", "quantised", "to_float"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,13 @@ def pad_to_multiple(picture: FloatArray, margin: int, multiple: int) -> tuple[Fl
     widths = [(margin, margin + below), (margin, margin + right)] + [(0, 0)] * (picture.ndim - 2)
     padded = np.pad(picture, widths, mode="symmetric")
     return padded, (slice(margin, margin + height), slice(margin, margin + width))
+
+
+def block_means(maps: FloatArray, block: int) -> FloatArray:
+    """Mean over ``block`` x ``block`` pixels: ``[H, W, K]`` to ``[1, K, H / block, W / block]``."""
+    height, width, count = maps.shape
+    blocks = maps.reshape(height // block, block, width // block, block, count).mean((1, 3))
+    return np.asarray(blocks.transpose(2, 0, 1)[None], np.float32)
 
 
 def to_float(pixels: NDArray[Any]) -> FloatArray:
