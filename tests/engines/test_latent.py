@@ -515,6 +515,8 @@ def test_the_recipe_names_the_weights_in_use(engine, content, codes, tiny_sdxl, 
     )
     painted = Stylizer(engine).render(content, StyleField.constant(codes[0]), config=CONFIG)
     assert painted.recipe["weights"] == own
+    edit(copied / "scheduler/scheduler_config.json", prediction_type="v_prediction")
+    assert weights_in_use(engine, options(model=str(copied))) != own  # the same weights paint otherwise
 
 
 @pytest.mark.parametrize(

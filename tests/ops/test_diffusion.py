@@ -169,6 +169,8 @@ def test_a_ladder_of_less_noise_has_as_many_rungs():
     assert timesteps(1000, 12, start=0.003) == [2, 1, 0]
     assert timesteps(1000, 12, start=0) == []
     assert timesteps(1000, 4, spacing="leading", offset=1) == [751, 501, 251, 1]
+    for spacing in ("leading", "trailing", "linspace"):
+        assert timesteps(1000, 1000, spacing=spacing, offset=1) == list(range(999, -1, -1))
 
 
 # -- against diffusers, step by step -----------------------------------------------------------------------------------

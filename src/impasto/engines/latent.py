@@ -220,9 +220,9 @@ def _key(options: LatentOptions) -> tuple[Any, ...]:
 
 
 def _parts(options: LatentOptions) -> list[Path]:
-    """Folders and files with the weights that the options name."""
+    """Folders and files with the weights and settings that the options name."""
     folder, controlnet = find_model(options), find_controlnet(options)
-    parts = [folder / name for name in ("unet", "vae", "text_encoder", "text_encoder_2")]
+    parts = [folder / name for name in ("unet", "vae", "text_encoder", "text_encoder_2", "scheduler")]
     parts += [] if controlnet is None else [controlnet]
     return [part for part in parts + check_adapter(options) if part.exists()]
 

@@ -206,17 +206,16 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def model_sha256(folders: Sequence[Path]) -> str:
-    """SHA-256 over the names and contents of all safetensors files in these folders or files, 64 digits.
+    """SHA-256 over the names and contents of all weights and their settings in these folders or files, 64 digits.
 
     Each file is read once as long as it does not change.
     """
     known = hashlib.sha256()
     for folder in folders:
-        files = [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors"))
+        files = [folder] if folder.is_file() else sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
         for path in files:
             facts = path.stat()
-            name = path.name if path == folder else path.relative_to(folder).as_posix()
-            known.update(f"{name} {_file_sha256(path.resolve(), facts.st_size, facts.st_mtime_ns)}\n".encode())
+            known.update(f"{path.name} {_file_sha256(path.resolve(), facts.st_size, facts.st_mtime_ns)}\n".encode())
     return known.hexdigest()
 
 
@@ -538,6 +537,9 @@ def _with_adapter(pipe: Any, options: LatentOptions, dtype: torch.dtype) -> Any:
         raise WeightsError(
             f"the adapter '{options.adapter}' does not fit the model or the encoder: {str(error).strip()}"
         ) from error
+    projection = type(pipe.unet.encoder_hid_proj.image_projection_layers[0]).__name__
+    if "FaceID" in projection:
+        raise WeightsError(f"the adapter '{file}' is made for faces' identities, which are no style; take a plain one")
     pipe.unet.to(dtype)
     return encoder
 

@@ -69,7 +69,9 @@ def timesteps(count: int, steps: int, *, spacing: str = "trailing", start: float
     if not steps:
         return []
     if spacing == "leading":
-        return [min(index * (last // steps) + offset, count - 1) for index in reversed(range(steps))]
+        ratio = last // steps
+        offset = min(offset, count - 1 - ratio * (steps - 1))  # no step beyond the last one, and none twice
+        return [index * ratio + offset for index in reversed(range(steps))]
     if spacing == "trailing":
         return [round(last - index * last / steps) - 1 for index in range(steps)]
     return [round(index * (last - 1) / max(1, steps - 1)) for index in reversed(range(steps))]
