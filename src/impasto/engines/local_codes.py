@@ -32,7 +32,7 @@ from impasto.errors import FieldError, WeightsError
 from impasto.field import StyleCode
 from impasto.types import FloatArray
 
-__all__ = ["PARTS", "LocalPresets", "StoredPresets", "check_parts", "read_presets", "tokens_from"]
+__all__ = ["PARTS", "LocalPresets", "StoredPresets", "check_parts", "codes_of", "read_presets", "tokens_from"]
 
 PARTS = ("keys", "means", "deviations", "counts", "colours")
 

@@ -24,7 +24,7 @@ from impasto.types import FloatArray
 __all__ = ["StyleGroups", "grouped", "key_metric", "preset_groups", "stored_presets"]
 
 ROUNDS = 12  # of k-means; it hardly moves afterwards
-GROUPS = 512  # of a style; 256 would be another 1.1 levels (of 255) away from all its places, see docs/local.md
+GROUPS = 512  # of a style; 256 paint about one level (of 255) further away from what all its places paint
 SPACE = 64  # directions in which distances are measured
 VALUES = 1.5  # what the spread of all values counts against one unit of a logit
 STEP = 0.1  # of coordinates, in units of a logit
