@@ -6,6 +6,7 @@ python scripts/gallery.py docs/images
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,8 @@ def main(folder: Path) -> None:
     write_picture(folder / "quilt-failures.jpg", quilt_failures(astronaut), quality=88)
     square = Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])).resize((512, 512))
     write_picture(folder / "local.jpg", local_sheet([astronaut, impasto.read_picture(square)]), quality=88)
+    write_picture(folder / "johnson.jpg", johnson_sheet([astronaut, impasto.read_picture(square)]), quality=88)
+    write_picture(folder / "regions-engines.jpg", regions_by_engine(astronaut), quality=90)
 
 
 def local_sheet(photos: list[Picture]) -> FloatArray:
@@ -60,6 +63,35 @@ def local_sheet(photos: list[Picture]) -> FloatArray:
         code = stylizer.encode(style, name=name)
         cells += [("", stylizer.render(photo, impasto.StyleField.constant(code)).pixels) for photo in photos]
     return label_grid(cells, columns=1 + len(photos))
+
+
+def johnson_sheet(photos: list[Picture]) -> FloatArray:
+    """Each photograph, then what the shipped networks of ``johnson`` make of it."""
+    stylizer = impasto.Stylizer.load("johnson")
+    styles = {name: stylizer.encode(name) for name in stylizer.engine.presets()}
+    cells = []
+    for photo in photos:
+        cells.append(("", photo.pixels))
+        for name, code in styles.items():
+            cells.append((name, stylizer.render(photo, impasto.StyleField.constant(code)).pixels))
+    return label_grid(cells, columns=1 + len(styles))
+
+
+def regions_by_engine(photo: Picture) -> FloatArray:
+    """One call through four engines: a style for the figure, another one behind it; below, a part of it enlarged."""
+    rows, columns = slice(60, 188), slice(150, 278)  # of 512 x 512: hair, face and what is behind them
+    above, below = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"glass": Path(folder) / "glass.png", "strokes": Path(folder) / "strokes.png"}
+        draw_glass().save(files["glass"])
+        paint_style().save(files["strokes"])
+        regions = [f"background={files['glass']}", f"foreground={files['strokes']}"]
+        for engine in ("brush", "adain", "local", "gatys"):
+            painted = impasto.stylize(photo.pixels, regions=regions, feather=4, engine=engine).pixels
+            above.append((engine, painted))
+            detail = np.repeat(np.repeat(painted[rows, columns], 4, axis=0), 4, axis=1)
+            below.append(("a part of it, four times as large", detail))
+    return label_grid([*above, *below], columns=len(above))
 
 
 def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:

@@ -53,11 +53,11 @@ def test_a_constant_picture_gives_no_nan(styles):
 
 
 def test_the_decoder_gives_eight_times_the_size():
-    decoder = AdaInDecoder(AdaInConfig(6, (8, 6, 4, 4)))
-    assert decoder(torch.rand(2, 6, 3, 5)).shape == (2, 3, 24, 40)
+    decoder = AdaInDecoder(AdaInConfig((6, 5), (8, 6, 4, 4)))
+    assert decoder(torch.rand(2, 6, 3, 5), torch.rand(2, 5, 6, 10)).shape == (2, 3, 24, 40)
     assert 2 * sum(parameter.numel() for parameter in AdaInDecoder().parameters()) < 4_000_000  # bytes as float16
 
 
 def test_sizes_are_checked():
     with pytest.raises(UsageError, match="four widths"):
-        AdaInConfig(8, (4, 4))
+        AdaInConfig((8, 8), (4, 4))

@@ -3,11 +3,12 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from impasto.errors import UsageError
+from impasto.errors import UsageError, WeightsError
 from impasto.nets.adain import AdaInConfig, AdaInDecoder
 from impasto.nets.lens import Lens, LensConfig
+from impasto.nets.local import LocalConfig, LocalNet
 from impasto.training.adain import AdaInTask
 from impasto.training.data import PictureSet
 from impasto.training.recipe import AdaInRecipe, read_recipe
@@ -18,7 +19,7 @@ name = "adain"
 seed = 1
 
 [network]
-channels = 10
+channels = [10, 8]
 widths = [12, 8, 8, 8]
 
 [schedule]
@@ -68,7 +69,7 @@ def test_training_learns_and_leaves_a_decoder(recipe, pictures, encoder_file, tm
     with safe_open(path, framework="pt") as handle:
         texts = handle.metadata()
     sizes = json.loads(texts["config"])
-    decoder = AdaInDecoder(AdaInConfig(sizes["channels"], tuple(sizes["widths"])))
+    decoder = AdaInDecoder(AdaInConfig(tuple(sizes["channels"]), tuple(sizes["widths"])))
     assert sum(p.numel() for p in decoder.parameters()) * 2 < path.stat().st_size < 30_000
     assert texts["encoder"] == encoder_file.name and texts["step"] == "40"
     assert next((tmp_path / "out" / "sheets").iterdir()).stat().st_size > 1000
@@ -98,5 +99,23 @@ def test_another_encoder_than_the_recipes_is_refused(recipe, pictures, encoder_f
             styles=[pictures / "art"],
             encoder=encoder_file,
             out=tmp_path / "out",
-            overrides=("network.channels=12",),
+            overrides=("network.channels=[12, 8]",),
         )
+
+
+def test_a_training_starts_from_the_decoder_of_local(recipe, pictures, encoder_file, tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = LocalNet(LocalConfig((8, 8, 10), 8, (12, 8, 8, 8)))
+    start = tmp_path / "local.safetensors"
+    save_file(net.state_dict(), start)
+    sources = {"contents": [pictures / "photos"], "styles": [pictures / "art"], "encoder": encoder_file}
+    still = ("stages=[{steps=1, batch=1, size=64}]", "schedule.learning_rate=1e-7", "schedule.ema=0.0")
+    path = train_adain(recipe, **sources, start_from=start, out=tmp_path / "out", overrides=still)
+    found = load_file(path)
+    assert found.keys() == net.decoder.state_dict().keys()
+    for name, value in net.decoder.state_dict().items():
+        torch.testing.assert_close(found[name].float(), value, rtol=1e-3, atol=1e-4)
+    other = (*still, "network.widths=[8, 8, 8, 8]")
+    with pytest.raises(WeightsError, match="no decoder of the recipe's sizes"):
+        train_adain(recipe, **sources, start_from=start, out=tmp_path / "other", overrides=other)

@@ -158,6 +158,9 @@ def adain(
     ] = "lens",
     recipe: Recipe = None,
     style_manifest: Manifest = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights of adain or local whose decoder a new training starts from.")
+    ] = None,
     changes: Changes = None,
     device: Device = None,
     workers: Workers = 1,
@@ -173,6 +176,7 @@ def adain(
             out=out,
             encoder=encoder,
             style_manifest=style_manifest,
+            start_from=start_from,
             overrides=tuple(changes or ()),
             device=device,
             workers=workers,

@@ -2,7 +2,7 @@
 
 The encoder is the embedded ``lens``, the decoder was trained by this project; the network is in
 :mod:`impasto.nets.adain`. This file does what surrounds it. A style code is the vector of means and standard
-deviations of the style's features: it can be saved, averaged and interpolated.
+deviations of the style's features at two layers: it can be saved, averaged and interpolated.
 
 Fields are native: gains and biases are summed by the weight maps in feature space, and what is left to 1 belongs to the
 content's own features. A decoder gives even those back a little changed, so the last step to "no style" is closed
@@ -14,6 +14,7 @@ Large pictures: the content's moments are measured once on a smaller copy and ho
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from impasto.engines.tiles import Finish, check_field, color_finish, gated, pain
 from impasto.errors import WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
 from impasto.image.color import resize
-from impasto.nets.adain import LAYER, AdaInConfig, AdaInDecoder, channel_moments, transfer_field
+from impasto.nets.adain import LAYERS, AdaInConfig, AdaInDecoder, channel_moments, transfer_field
 from impasto.nets.encoders import load_encoder
 from impasto.nets.teachers import Teacher
 from impasto.ops.tiling import pad_to_multiple
@@ -42,6 +43,7 @@ __all__ = ["AdaIn", "load"]
 
 MARGIN = 32  # reflected pixels around the picture, cut away again
 MULTIPLE = 8
+STRIDES = (8, 4)  # of the layers whose moments are exchanged
 HALO = 72  # encoder and decoder look 61 pixels far
 STYLE_SIDE = 384  # a style picture is seen at this short side
 STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
@@ -60,14 +62,17 @@ class AdaIn:
         self._decoder = decoder.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     def encode(self, style: FloatArray, *, name: str, config: StylizeConfig) -> StyleCode:
-        """Means, then standard deviations, of the style's features: ``[2 C]``; no setting changes it."""
+        """Means, then standard deviations, of the style's features, layer by layer: ``[2 C + 2 C']``.
+
+        No setting changes it.
+        """
         height, width = style.shape[:2]
         factor = STYLE_SIDE / min(height, width)
         limit = STYLE_LIMIT * STYLE_SIDE
         size = tuple(max(16, round(min(limit, side * factor))) for side in (height, width))
         seen = np.clip(resize(style, (size[0], size[1])), 0, 1)
-        moments = channel_moments(self._features(seen)[0])[0]  # [2, C]
-        return StyleCode(moments.flatten().numpy().copy(), self.name, self.identity, name)
+        vector = torch.cat([moments.flatten() for moments in self._moments(seen)])
+        return StyleCode(vector.numpy().copy(), self.name, self.identity, name)
 
     def presets(self) -> dict[str, StyleCode]:
         """None of its own."""
@@ -94,7 +99,7 @@ class AdaIn:
             FieldError: the field's maps have another size, or its codes come from other weights.
         """
         height, width = content.shape[:2]
-        length = 2 * self._decoder.config.channels
+        length = 2 * sum(self._decoder.config.channels)
         check_field(field, (height, width), engine=self.name, identity=self.identity, length=length)
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
@@ -114,7 +119,7 @@ class AdaIn:
             )
         tile = min(config.tile, TILE_LIMIT)
         proxy = shrink(content, PROXY_PIXELS)
-        own = channel_moments(self._features(proxy)[0]) if max(height, width) > tile else None
+        own = self._moments(proxy) if max(height, width) > tile else None
         painter = _Painter(self, own, None)
         small = resize_field(field, (proxy.shape[0], proxy.shape[1]))
         painter = _Painter(self, own, color_finish(config.preserve_color, proxy, small, painter.paint))
@@ -122,35 +127,46 @@ class AdaIn:
             content, field, painter.paint, tile=tile, halo=HALO, multiple=MULTIPLE, on_progress=on_progress
         )
 
-    def _features(self, picture: FloatArray) -> tuple[Tensor, tuple[slice, slice]]:
-        """Features ``[1, C, h, w]`` of the picture itself, without those of the margin, and where it lies in it."""
+    def _moments(self, picture: FloatArray) -> list[Tensor]:
+        """Moments of a picture's features at each layer, ``[1, 2, C]``, without those of the margin."""
         padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
-        features = self._encoded(padded)
-        rows, columns = (slice(part.start // 8, -(-part.stop // 8)) for part in inside)
-        return features[:, :, rows, columns], inside
+        return _moments_within(self._encoded(padded), inside)
 
-    def _encoded(self, padded: FloatArray) -> Tensor:
+    def _encoded(self, padded: FloatArray) -> list[Tensor]:
+        """The features whose moments are exchanged, at 1/8 and at 1/4."""
         batch = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
         with torch.inference_mode():
-            maps: dict[str, Tensor] = self._encoder(batch.contiguous(memory_format=torch.channels_last), (LAYER,))
-        return maps[LAYER]
+            maps = self._encoder(batch.contiguous(memory_format=torch.channels_last), LAYERS)
+        return [maps[layer] for layer in LAYERS]
 
-    def _painted(self, picture: FloatArray, field: StyleField, own: Tensor | None) -> FloatArray:
+    def _painted(self, picture: FloatArray, field: StyleField, own: list[Tensor] | None) -> FloatArray:
         """``[H, W, 3]`` to ``[H, W, 3]`` through encoder, exchange and decoder."""
         padded, inside = pad_to_multiple(picture, MARGIN, MULTIPLE)
+        channels = self._decoder.config.channels
+        codes = torch.stack([torch.from_numpy(layer.code.vector) for layer in field.layers])  # [K, 2 C + 2 C']
         with torch.inference_mode():
             features = self._encoded(padded)
-            if own is None:
-                rows, columns = (slice(part.start // 8, -(-part.stop // 8)) for part in inside)
-                own = channel_moments(features[:, :, rows, columns])
-            moments = torch.stack([torch.from_numpy(layer.code.vector).view(2, -1) for layer in field.layers])
-            weights = _weight_maps(field, picture.shape[:2], (features.shape[2], features.shape[3]))
-            painted = self._decoder(transfer_field(features, moments, weights, own))
+            known = _moments_within(features, inside) if own is None else own
+            changed = []
+            parts = torch.split(codes, [2 * count for count in channels], dim=1)
+            for maps, part, moments, stride in zip(features, parts, known, STRIDES, strict=True):
+                weights = _weight_maps(field, picture.shape[:2], stride)
+                changed.append(transfer_field(maps, part.view(len(part), 2, -1), weights, moments))
+            painted = self._decoder(*changed)
         result = painted[0].permute(1, 2, 0).numpy()[inside]
         return np.asarray(np.clip(result, 0, 1), np.float32)
 
 
-def _weight_maps(field: StyleField, size: tuple[int, ...], grid: tuple[int, int]) -> Tensor:
+def _moments_within(features: Sequence[Tensor], inside: tuple[slice, slice]) -> list[Tensor]:
+    """Moments of what belongs to the picture itself, ``[1, 2, C]`` for each layer."""
+    found = []
+    for maps, stride in zip(features, STRIDES, strict=True):
+        rows, columns = (slice(part.start // stride, -(-part.stop // stride)) for part in inside)
+        found.append(channel_moments(maps[:, :, rows, columns]))
+    return found
+
+
+def _weight_maps(field: StyleField, size: tuple[int, ...], stride: int) -> Tensor:
     """The field's weights on the grid of the features: ``[K, h, w]``, or ``[K, 1, 1]`` when they are constant."""
     weights = [np.asarray(layer.weight, np.float32) for layer in field.layers]
     if field.size is None:
@@ -158,10 +174,7 @@ def _weight_maps(field: StyleField, size: tuple[int, ...], grid: tuple[int, int]
     stacked = np.stack([np.broadcast_to(weight, (size[0], size[1])) for weight in weights], axis=-1)
     padded, _ = pad_to_multiple(stacked, MARGIN, MULTIPLE)
     maps = torch.from_numpy(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
-    reduced = functional.avg_pool2d(maps, MULTIPLE)[0]
-    if reduced.shape[1:] != grid:
-        raise WeightsError(f"the encoder's layer has another stride than 8: {grid} for {tuple(maps.shape[2:])}")
-    return reduced
+    return functional.avg_pool2d(maps, stride)[0]
 
 
 @dataclass(frozen=True)
@@ -169,7 +182,7 @@ class _Painter:
     """The engine with what is known of the whole picture: its moments, and the last step on colours."""
 
     engine: AdaIn
-    own: Tensor | None
+    own: list[Tensor] | None
     finish: Finish | None
 
     def paint(self, picture: FloatArray, field: StyleField) -> FloatArray:
@@ -205,7 +218,7 @@ def load_decoder(card: Card) -> AdaInDecoder:
         raise WeightsError("the decoder of 'adain' was trained behind another encoder than the installed lens")
     try:
         sizes: dict[str, Any] = json.loads(texts["config"])
-        decoder = AdaInDecoder(AdaInConfig(int(sizes["channels"]), tuple(sizes["widths"])))
+        decoder = AdaInDecoder(AdaInConfig(tuple(sizes["channels"]), tuple(sizes["widths"])))
         decoder.load_state_dict({name: value.float() for name, value in state.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"the weights '{file.name}' are no decoder: {error}") from error

@@ -15,7 +15,7 @@ from torch.nn import functional
 __all__ = ["Scale", "Window", "bands_of", "picture_of", "plan_scales", "plan_windows"]
 
 STEP = math.sqrt(2)  # from one size to the next
-FALL = 0.72  # iterations of a size, in those of the next smaller one
+FALL = 0.65  # iterations of a size, in those of the next smaller one
 HALO = 80  # pixels around a tile that its features see: 64 of lens, 85 of VGG-19 to relu5_1, the last few hardly at all
 FINE_CHROMA = 0.12  # of the finest band's step, doubled for each coarser one up to 1
 STRIDE = 16  # the coarsest stride of the encoders: tiles begin at its multiples
@@ -39,7 +39,7 @@ class Scale:
 def plan_scales(size: tuple[int, int], *, smallest: int, iterations: int) -> list[Scale]:
     """Sizes that grow by sqrt(2) up to ``size`` (height, width), with most iterations where they cost least.
 
-    The first has a longer side of at least ``smallest`` (or the picture's own). Each size has 0.72 times the iterations
+    The first has a longer side of at least ``smallest`` (or the picture's own). Each size has 0.65 times the iterations
     of the one before; there are never more sizes than iterations, and the last gets at least one.
     """
     height, width = size

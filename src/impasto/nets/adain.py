@@ -6,15 +6,18 @@ frozen encoder,
     AdaIN(x, y) = s(y) (x - m(x)) / s(x) + m(y)                                                             (eq. 8)
 
 where ``m`` and ``s`` are each channel's mean and standard deviation over the places. A decoder, the mirror of the
-encoder, turns the result back into a picture; it alone is trained.
+encoder (:mod:`impasto.nets.decoder`), turns the result back into a picture; it alone is trained.
 
 A field of ``K`` codes with weight maps ``w_k`` mixes in feature space (section 7.3 of the paper), what is left to 1
 belonging to the content's own features:
 
     t = sum_k w_k AdaIN(x, y_k) + (1 - sum_k w_k) x
 
-Differs from the paper: the encoder is the project's ``lens`` up to ``relu4_1``, whose pools average; zero padding
-inside, behind a reflected margin that the engine cuts away, in place of reflection in every layer.
+Differs from the paper: moments are exchanged at ``relu4_1`` and at ``relu3_1``, which the decoder takes in half-way, as
+in Avatar-Net (Sheng et al. 2018, arXiv:1805.03857): with ``relu4_1`` alone a decoder has to guess colours and lines,
+and needs very many steps until it does not paint everything brown. The encoder is the project's ``lens``, whose pools
+average; zero padding inside, behind a reflected margin that the engine cuts away, stands in place of reflection in
+every layer.
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from impasto.errors import UsageError
+from impasto.nets.decoder import FeatureDecoder
 
-__all__ = ["LAYER", "AdaInConfig", "AdaInDecoder", "adain", "channel_moments", "transfer_field"]
+__all__ = ["LAYERS", "AdaInConfig", "AdaInDecoder", "adain", "channel_moments", "transfer_field"]
 
-LAYER = "relu4_1"
-"""The encoder's layer whose moments are exchanged."""
+LAYERS = ("relu4_1", "relu3_1")
+"""The encoder's layers whose moments are exchanged, at 1/8 and 1/4 of the picture."""
 EPSILON = 1e-5
 
 
@@ -39,16 +42,21 @@ class AdaInConfig:
     """Sizes of the decoder.
 
     Attributes:
-        channels: of the encoder's layer.
-        widths: channels at 1/8, 1/4, 1/2 and 1/1 of the picture.
+        channels: of the encoder's layers, in the order of :data:`LAYERS`.
+        widths: channels of the decoder at 1/8, 1/4, 1/2 and 1/1 of the picture.
+
+    Raises:
+        UsageError: another number of layers, or an empty one.
     """
 
-    channels: int = 256
-    widths: tuple[int, ...] = (192, 96, 48, 32)
+    channels: tuple[int, ...] = (256, 192)
+    widths: tuple[int, ...] = (160, 96, 48, 24)
 
     def __post_init__(self) -> None:
-        if len(self.widths) != 4 or min(self.widths) < 1 or self.channels < 1:
-            raise UsageError(f"the decoder has four widths above 0, not {self.widths}")
+        if len(self.widths) != 4 or len(self.channels) != 2 or min(self.widths + self.channels) < 1:
+            raise UsageError(
+                f"the decoder has two channels and four widths above 0, not {self.channels} and {self.widths}"
+            )
 
 
 def channel_moments(features: Tensor) -> Tensor:
@@ -99,32 +107,10 @@ def transfer_field(content: Tensor, moments: Tensor, weights: Tensor, own: Tenso
     return content * gain + bias
 
 
-class AdaInDecoder(nn.Module):
-    """Features at 1/8 to a picture: ``[B, C, h, w]`` to ``[B, 3, 8 h, 8 w]``, unbounded.
-
-    The encoder backwards: pairs of 3x3 convolutions, nearest-neighbour upsampling where the encoder pools. No
-    normalisation: it would undo the moments that were just set (section 5 of the paper).
-    """
+class AdaInDecoder(FeatureDecoder):
+    """Features at 1/8 and 1/4 to a picture, see :class:`~impasto.nets.decoder.FeatureDecoder`."""
 
     def __init__(self, config: AdaInConfig | None = None) -> None:
-        super().__init__()
-        self.config = config or AdaInConfig()
-        channels, layers = self.config.channels, []
-        for width in self.config.widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)]
-            channels = width
-        self.layers = nn.ModuleList(layers)
-        self.paint = nn.Conv2d(channels, 3, 3, padding=1)
-        for module in [*layers, self.paint]:
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        self.paint.weight.data.mul_(0.1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Decode."""
-        for index, layer in enumerate(self.layers):
-            if index and index % 2 == 0:
-                features = functional.interpolate(features, scale_factor=2.0, mode="nearest")
-            features = torch.relu(layer(features))
-        painted: Tensor = self.paint(features)
-        return painted * 0.25 + 0.5
+        sizes = config or AdaInConfig()
+        super().__init__(*sizes.channels, sizes.widths)
+        self.config = sizes

@@ -7,11 +7,14 @@ Huang & Belongie 2017, arXiv:1703.06868, section 6: with encoder ``f``, decoder 
 
 over the encoder's layers ``phi_i`` up to the one that is exchanged.
 
-Differs from the paper: both terms are relative to the target's size, so that pale and loud styles weigh alike; an
+Differs from the paper: moments are exchanged at two layers, see :mod:`impasto.nets.adain`, and the
+content term asks for both; both terms are relative to the target's size, so that pale and loud styles weigh alike; an
 identity term asks that unchanged features decode to the photograph itself; total variation and range terms.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from torch.nn import functional
 
 from impasto.losses.regularity import identity_loss, range_loss, total_variation
 from impasto.losses.statistics import Statistics, feature_statistics, moment_loss
-from impasto.nets.adain import LAYER, AdaInDecoder, adain, channel_moments
+from impasto.nets.adain import LAYERS, AdaInDecoder, adain, channel_moments
 from impasto.nets.teachers import Teacher
 from impasto.training.data import CropRule, PictureSet
 from impasto.training.loop import Batch
@@ -42,8 +45,9 @@ class AdaInTask:
         self.encoder = encoder
         self.steps = recipe.steps
         names = list(encoder.spec.layers)
-        seen = names[: names.index(LAYER) + 1]
-        self.layers = tuple(layer for layer in seen if layer in encoder.spec.style_layers or layer == LAYER)
+        seen = names[: max(names.index(layer) for layer in LAYERS) + 1]
+        self.layers = tuple(layer for layer in seen if layer in encoder.spec.style_layers or layer in LAYERS)
+        self.strides = [encoder.spec.layers[layer][0] for layer in LAYERS]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.model: nn.Module = AdaInDecoder(recipe.network)
@@ -69,13 +73,14 @@ class AdaInTask:
         with torch.no_grad():
             features = self._encoded(content)
             wanted = {name: feature_statistics(maps) for name, maps in self.encoder(style, self.layers).items()}
-            goal = torch.stack([wanted[LAYER].mean, wanted[LAYER].deviation], dim=1)  # [B, 2, C]
-            target = adain(features, goal, channel_moments(_cropped(features, 8)))
-        painted = _cropped(model(target), 1).float()
+            goals = [torch.stack([wanted[name].mean, wanted[name].deviation], dim=1) for name in LAYERS]  # [B, 2, C]
+            targets = self._exchanged(features, goals)
+        painted = _cropped(model(*targets), 1).float()
         found = self.encoder(painted, self.layers)
-        inner = _cropped(target, 8)
+        inner = [_cropped(target, stride) for target, stride in zip(targets, self.strides, strict=True)]
         terms = {
-            "content": weights.content * functional.mse_loss(found[LAYER].float(), inner) / inner.square().mean(),
+            "content": weights.content
+            * torch.stack([_missed(found[name].float(), aim) for name, aim in zip(LAYERS, inner, strict=True)]).mean(),
             "style": weights.style
             * torch.stack([_relative(feature_statistics(found[name]), wanted[name]) for name in self.layers]).mean(),
             "variation": weights.variation * total_variation(painted),
@@ -83,14 +88,21 @@ class AdaInTask:
         }
         own = min(self.recipe.data.own_pairs, content.shape[0])
         if own and weights.identity > 0:
-            again = _cropped(model(features[-own:]), 1).float()
+            again = _cropped(model(*(maps[-own:] for maps in features)), 1).float()
             terms["identity"] = weights.identity * identity_loss(again, content[-own:])
         return terms
 
-    def _encoded(self, picture: Tensor) -> Tensor:
-        """Features of the layer that is exchanged, margin included."""
-        maps: dict[str, Tensor] = self.encoder(functional.pad(picture, (MARGIN,) * 4, mode="reflect"), (LAYER,))
-        return maps[LAYER]
+    def _encoded(self, picture: Tensor) -> list[Tensor]:
+        """Features of the layers that are exchanged, margin included."""
+        maps = self.encoder(functional.pad(picture, (MARGIN,) * 4, mode="reflect"), LAYERS)
+        return [maps[layer] for layer in LAYERS]
+
+    def _exchanged(self, features: Sequence[Tensor], goals: Sequence[Tensor]) -> list[Tensor]:
+        """The features with other moments; their own are those within the margin."""
+        return [
+            adain(maps, goal, channel_moments(_cropped(maps, stride)))
+            for maps, goal, stride in zip(features, goals, self.strides, strict=True)
+        ]
 
     def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
         """Styles in the first row, contents in the first column, paintings in between."""
@@ -101,14 +113,20 @@ class AdaInTask:
         sheet = Image.new("RGB", (5 * size, 4 * size), "white")
         for column, style in enumerate(styles, start=1):
             sheet.paste(Image.fromarray(style.transpose(1, 2, 0)), (column * size, 0))
-            goal = channel_moments(self.encoder(_to_float(torch.from_numpy(style[None]).to(device)), (LAYER,))[LAYER])
+            maps = self.encoder(_to_float(torch.from_numpy(style[None]).to(device)), LAYERS)
+            goals = [channel_moments(maps[layer]) for layer in LAYERS]
             for row, content in enumerate(contents, start=1):
                 sheet.paste(Image.fromarray(content.transpose(1, 2, 0)), (0, row * size))
                 features = self._encoded(_to_float(torch.from_numpy(content[None]).to(device)))
-                painted = _cropped(model(adain(features, goal)), 1)[0].clamp(0, 1)
+                painted = _cropped(model(*self._exchanged(features, goals)), 1)[0].clamp(0, 1)
                 pixels = (painted * 255).round().byte().permute(1, 2, 0).cpu().numpy()
                 sheet.paste(Image.fromarray(pixels), (column * size, row * size))
         return sheet
+
+
+def _missed(found: Tensor, wanted: Tensor) -> Tensor:
+    """Squared difference in parts of the target's own size."""
+    return functional.mse_loss(found, wanted) / wanted.square().mean()
 
 
 def _relative(found: Statistics, wanted: Statistics) -> Tensor:

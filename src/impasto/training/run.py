@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
 from PIL import Image, ImageOps
+from torch import nn
 
 from impasto.config import StylizeConfig
-from impasto.errors import ImageError, OutputError, UsageError
-from impasto.nets.adain import LAYER
+from impasto.errors import ImageError, OutputError, UsageError, WeightsError
+from impasto.nets.adain import LAYERS
 from impasto.nets.brush import BrushModel
 from impasto.nets.encoders import load_encoder
 from impasto.nets.johnson import JohnsonNet
@@ -40,7 +41,7 @@ from impasto.training.recipe import (
     recipe_to_toml,
 )
 from impasto.weights import load_card
-from impasto.weights.files import write_tensors
+from impasto.weights.files import read_tensors, write_tensors
 
 __all__ = ["train_adain", "train_brush", "train_distill", "train_johnson", "train_lens"]
 
@@ -192,6 +193,7 @@ def train_adain(
     out: Path,
     encoder: str | Path = "lens",
     style_manifest: Path | None = None,
+    start_from: Path | None = None,
     overrides: tuple[str, ...] = (),
     device: str | None = None,
     workers: int = 1,
@@ -205,8 +207,10 @@ def train_adain(
         contents: folders and tar files with photographs.
         styles: folders and tar files with artworks.
         out: folder for checkpoints, samples, logs and the result.
-        encoder: the frozen encoder, see :func:`~impasto.nets.encoders.load_encoder`; one with a layer ``relu4_1``.
+        encoder: the frozen encoder, see :func:`~impasto.nets.encoders.load_encoder`; it needs the layers ``relu4_1``
+            and ``relu3_1``.
         style_manifest: see :func:`train_brush`.
+        start_from: weights of ``adain`` or ``local`` whose decoder, of the same sizes, a new training starts from.
         overrides: changes of the recipe, ``section.key=value``.
         device: ``cpu`` to stay off an accelerator.
         workers: threads that prepare batches.
@@ -225,13 +229,16 @@ def train_adain(
     recipe = read_recipe(AdaInRecipe, recipe_path, overrides)
     weights = None if style_manifest is None else genre_weights(style_manifest)
     frozen = load_encoder(encoder)
-    channels = frozen.spec.layers.get(LAYER, (0, 0))[1]
-    if channels != recipe.network.channels:
-        raise UsageError(
-            f"the encoder '{encoder}' has {channels or 'no'} channels at {LAYER}, the recipe's decoder expects "
-            f"{recipe.network.channels}; set network.channels"
-        )
+    for layer, expected in zip(LAYERS, recipe.network.channels, strict=True):
+        channels = frozen.spec.layers.get(layer, (0, 0))[1]
+        if channels != expected:
+            raise UsageError(
+                f"the encoder '{encoder}' has {channels or 'no'} channels at {layer}, the recipe's decoder expects "
+                f"{expected}; set network.channels"
+            )
     task = AdaInTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), frozen)
+    if start_from is not None:
+        _take_decoder(task.model, start_from)
     text = recipe_to_toml(recipe)
     is_main: bool = PartialState(cpu=device == "cpu").is_main_process
     if is_main:
@@ -248,6 +255,20 @@ def train_adain(
         state = {name: value.half() for name, value in trained.model.state_dict().items()}
         write_tensors(path, state, texts)
     return path
+
+
+def _take_decoder(decoder: nn.Module, start: Path) -> None:
+    """Give a decoder the weights of a file of ``adain`` or ``local``.
+
+    Raises:
+        WeightsError: it does not load, or has no decoder of these sizes.
+    """
+    state, _ = read_tensors(start)
+    inner = {name.removeprefix("decoder."): v for name, v in state.items() if name.startswith("decoder.")}
+    try:
+        decoder.load_state_dict({name: value.float() for name, value in (inner or state).items()})
+    except RuntimeError as error:
+        raise WeightsError(f"'{start}' has no decoder of the recipe's sizes: {error}") from error
 
 
 def train_johnson(

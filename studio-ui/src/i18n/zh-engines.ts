@@ -4,6 +4,7 @@
  */
 
 export const zhEngines: Record<string, string> = {
+  adain: "交换深层特征的均值与方差，一次前馈即可画出任意风格",
   brush: "一次前馈即可画出任意风格，使用内置权重",
   gatys: "反复优化画面，直到编码器看到照片的形状和画作的笔触",
   johnson: "每种风格一个小网络，用你自己的图片训练",
