@@ -3,9 +3,11 @@
 Own pairs, of one picture ``x`` (Rombach et al. 2022 for the latents, Zhang et al. 2023, InST, arXiv:2211.13203, for a
 style that is learned from reconstruction): with ``z_0 = E(x)``, ``z_t = alpha_t z_0 + sigma_t eps``,
 
-    own       w(t) |f(z_t, t, hints(x), style(another crop of x)) - (alpha_t eps - sigma_t z_0)|^2
+    own       w(t) sum_c a_c |f(z_t, t, hints(x), style(another crop of x)) - (alpha_t eps - sigma_t z_0)|_c^2
 
-``w`` is the min-SNR weight (Hang et al. 2023, arXiv:2303.09556), with a floor, because the schedule ends without any
+``a_c`` is how much of a picture a channel decides: latents have unit variance, so that the mean colour of 8x8 pixels
+would count no more than the faintest of sixteen patterns. It follows the length ``d_c`` of what the decoder's shortcut
+makes of the channel, ``a_c ~ d_c^p`` with mean 1. ``w`` is the min-SNR weight (Hang et al. 2023, arXiv:2303.09556), with a floor, because the schedule ends without any
 signal (Lin et al. 2024, arXiv:2305.08891) and the first step of a rendering starts there. Hints know no colour, so
 colours and strokes have to be taken from the style.
 
@@ -81,6 +83,8 @@ class DiffusionTask:
         self.encoder = encoder
         self.steps = recipe.steps
         self.noising = diffusion_schedule()
+        lengths = autoencoder.synthesis.weight.detach().flatten(1).norm(dim=0) ** recipe.losses.channels  # [C]
+        self.importance = (lengths / lengths.mean())[:, None, None]
         self.scales: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -153,6 +157,7 @@ class DiffusionTask:
         self.autoencoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.encoder.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.scales = {name: scale.to(device) for name, scale in self.scales.items()}
+        self.importance = self.importance.to(device)
 
     def losses(self, model: nn.Module, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """The terms of :class:`~impasto.training.latent_recipe.DiffusionWeights`."""
@@ -174,7 +179,7 @@ class DiffusionTask:
             noisy, t, _part(hints, 0, own), _styles(features, 0, own), without_style=batch["without_style"]
         ).float()
         snr = self.noising.min_snr_weight(t.cpu(), weights.gamma, parametrisation=PARAMETRISATION).to(found)
-        error = (found - wanted).square().mean((1, 2, 3))  # [draws]
+        error = (self.importance * (found - wanted).square()).mean((1, 2, 3))  # [draws]
         terms = {"own": weights.own * (snr.clamp_min(weights.floor) * error).mean()}
         if crossed:
             told = (_part(hints, own, own + crossed), _styles(features, own, own + crossed))

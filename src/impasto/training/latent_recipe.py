@@ -127,6 +127,7 @@ class DiffusionWeights:
 
     Attributes:
         own: squared error of v, a picture from its own hints and style.
+        channels: exponent of a latent channel's share in the picture, by which its error counts; 0 for all alike.
         floor: least weight of a step; min-SNR alone would ignore the noisiest.
         gamma: of min-SNR weighting.
         content: crossed pairs: instance-normalised features of the content.
@@ -138,6 +139,7 @@ class DiffusionWeights:
     """
 
     own: float = 1.0
+    channels: float = 1.0
     floor: float = 0.25
     gamma: float = 5.0
     content: float = 0.0

@@ -1,0 +1,298 @@
+"""Training of the latent autoencoder and of diffusion, on tiny networks and made-up pictures."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from impasto.cli import app
+from impasto.errors import TrainingError, UsageError, WeightsError
+from impasto.nets.encoders import load_encoder
+from impasto.training.autoencoder import AutoencoderTask
+from impasto.training.data import PictureSet
+from impasto.training.diffusion import DiffusionTask
+from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
+from impasto.training.latent_run import load_autoencoder, train_autoencoder, train_diffusion
+from impasto.training.recipe import read_recipe
+from impasto.weights.files import read_tensors
+
+LATENT = """
+name = "autoencoder"
+[network]
+channels = 6
+encoder = [8, 8]
+encoder_blocks = [1, 1]
+decoder = [8, 8]
+decoder_blocks = [1, 1]
+[schedule]
+learning_rate = 2e-3
+warmup = 2
+ema = 0.8
+checkpoint_every = 4
+sheet_every = 1000
+log_every = 1
+[data]
+basis = 8
+[[stages]]
+steps = 12
+batch = 2
+size = 32
+[[stages]]
+steps = 4
+batch = 1
+size = 48
+losses = {adversarial = 0.2}
+"""
+DIFFUSION = """
+name = "diffusion"
+[network]
+latent = 6
+widths = [8, 8]
+middle = 1
+tokens = 8
+heads = 2
+hints = 4
+[schedule]
+learning_rate = 3e-3
+warmup = 2
+ema = 0.8
+checkpoint_every = 4
+sheet_every = 1000
+log_every = 1
+[data]
+draws = 2
+[[stages]]
+steps = 8
+batch = 1
+size = 64
+[[stages]]
+steps = 2
+batch = 1
+size = 64
+losses = {content = 0.1, style = 0.2, variation = 0.01}
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """Both recipes as files."""
+    found = {"autoencoder": tmp_path / "autoencoder.toml", "diffusion": tmp_path / "diffusion.toml"}
+    found["autoencoder"].write_text(LATENT)
+    found["diffusion"].write_text(DIFFUSION)
+    return found
+
+
+@pytest.fixture
+def sources(pictures):
+    return {"contents": [pictures / "photos"], "styles": [pictures / "art"], "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def latent_file(pictures, tmp_path_factory):
+    """An autoencoder that was hardly trained."""
+    folder = tmp_path_factory.mktemp("latent")
+    (folder / "recipe.toml").write_text(LATENT)
+    return train_autoencoder(
+        folder / "recipe.toml",
+        contents=[pictures / "photos"],
+        styles=[pictures / "art"],
+        out=folder / "out",
+        overrides=("stages.0.steps=1", "stages.1.steps=1"),
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def diffusion_task(recipes, pictures, latent_file):
+    return DiffusionTask(
+        read_recipe(DiffusionRecipe, recipes["diffusion"]),
+        PictureSet([pictures / "photos"]),
+        PictureSet([pictures / "art"]),
+        load_autoencoder(latent_file),
+        load_encoder(),
+    )
+
+
+def tensors(batch):
+    return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", [AutoencoderRecipe, DiffusionRecipe])
+def test_the_packaged_recipes_are_valid(kind):
+    assert read_recipe(kind).steps > 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (AutoencoderRecipe, "data.art=1.5"),
+        (AutoencoderRecipe, "data.basis=1"),
+        (AutoencoderRecipe, "losses.deviation=-1"),
+        (DiffusionRecipe, "stages.0.size=72"),
+        (DiffusionRecipe, "stages.0.size=48"),
+        (DiffusionRecipe, "data.draws=0"),
+        (DiffusionRecipe, "data.light_dropout=2"),
+        (DiffusionRecipe, "losses.noisiest=0"),
+    ],
+)
+def test_wrong_recipes_are_refused(kind, change):
+    with pytest.raises(UsageError):
+        read_recipe(kind, None, (change,))
+
+
+# --- autoencoder -----------------------------------------------------------------------------------------------------
+
+
+def test_training_beats_the_pca_it_starts_from(recipes, sources, tmp_path):
+    path = train_autoencoder(recipes["autoencoder"], out=tmp_path / "out", **sources)
+    trained = load_autoencoder(path)
+    task = AutoencoderTask(
+        read_recipe(AutoencoderRecipe, recipes["autoencoder"]),
+        PictureSet(sources["contents"]),
+        PictureSet(sources["styles"]),
+        load_encoder(),
+    )
+    start = task.model.autoencoder
+    picture = tensors(task.batch(0, 1000))["picture"].float() / 255
+    with torch.no_grad():
+        before, after = ((net(picture)[0] - picture).abs().mean() for net in (start, trained))
+    assert after < before
+    lines = logged(tmp_path / "out")
+    assert {"pixels", "kl", "perceptual", "critic"} <= set(lines[0]) and "adversarial" in lines[-1]
+    assert lines[0]["critic"] == 0 < lines[-1]["critic"]
+
+
+def test_the_players_do_not_train_each_other(recipes, sources):
+    recipe = read_recipe(AutoencoderRecipe, recipes["autoencoder"], ("losses.adversarial=1",))
+    task = AutoencoderTask(recipe, PictureSet(sources["contents"]), PictureSet(sources["styles"]), load_encoder())
+    task.prepare(torch.device("cpu"))
+    terms = task.losses(task.model, tensors(task.batch(0, 0)), 0)
+    players = {"critic": task.model.critic, "adversarial": task.model.autoencoder}
+    for term, player in players.items():
+        task.model.zero_grad()
+        terms[term].backward(retain_graph=True)
+        for other in players.values():
+            moved = any(value.grad is not None and bool(value.grad.any()) for value in other.parameters())
+            assert moved == (other is player)
+
+
+def test_a_resumed_autoencoder_equals_an_uninterrupted_one(recipes, sources, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_autoencoder(recipes["autoencoder"], out=whole, **sources)
+
+    def stop(progress):
+        if progress.step == 14:  # two steps after the last checkpoint, with the critic at work
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(recipes["autoencoder"], out=parts, on_step=stop, **sources)
+    train_autoencoder(recipes["autoencoder"], out=parts, **sources)
+    one, two = (read_tensors(folder / "autoencoder.safetensors")[0] for folder in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_another_file_is_no_autoencoder(tmp_path):
+    with pytest.raises(WeightsError):
+        load_autoencoder(tmp_path / "missing.safetensors")
+
+
+# --- diffusion -------------------------------------------------------------------------------------------------------
+
+
+def test_training_runs_and_keeps_network_and_latents_together(recipes, sources, latent_file, tmp_path):
+    path = train_diffusion(recipes["diffusion"], autoencoder=latent_file, out=tmp_path / "out", **sources)
+    state, texts = read_tensors(path)
+    latent, _ = read_tensors(latent_file)
+    assert all(torch.equal(state[f"autoencoder.{name}"], value) for name, value in latent.items())
+    assert texts["step"] == "10" and json.loads(texts["diffusion"])["latent"] == 6
+    lines = logged(tmp_path / "out")
+    assert all(math.isfinite(value) for line in lines for value in line.values())
+    assert "style" not in lines[0] and {"own", "content", "style"} <= set(lines[-1])
+    assert list((tmp_path / "out" / "sheets").glob("*.jpg"))
+
+
+def test_a_resumed_diffusion_equals_an_uninterrupted_one(recipes, sources, latent_file, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    known = {"autoencoder": latent_file, **sources}
+    train_diffusion(recipes["diffusion"], out=whole, **known)
+
+    def stop(progress):
+        if progress.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_diffusion(recipes["diffusion"], out=parts, on_step=stop, **known)
+    train_diffusion(recipes["diffusion"], out=parts, **known)
+    one, two = (read_tensors(folder / "diffusion.safetensors")[0] for folder in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_what_is_not_a_number_stops_the_training_and_names_the_checkpoint(
+    recipes, sources, latent_file, tmp_path, monkeypatch
+):
+    plain = DiffusionTask.losses
+
+    def spoilt(task, model, batch, step):
+        terms = plain(task, model, batch, step)
+        return {**terms, "own": terms["own"] * math.nan} if step == 5 else terms
+
+    monkeypatch.setattr(DiffusionTask, "losses", spoilt)
+    with pytest.raises(TrainingError, match=r"step 6: own nan.*step-0000004"):
+        train_diffusion(recipes["diffusion"], autoencoder=latent_file, out=tmp_path / "out", **sources)
+
+
+def test_a_batch_depends_on_seed_and_number_alone(diffusion_task):
+    one, two = diffusion_task.batch(8, 3), diffusion_task.batch(8, 3)
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert one["content"].shape == (2, 3, 64, 64) and one["noise"].shape == (2 + 2, 6, 8, 8)
+    assert len(one["t"]) == 3 and one["t"].min() >= 0 and one["t"].max() < 1000
+    assert diffusion_task.batch(0, 3)["content"].shape == (1, 3, 64, 64)  # no crossed pairs yet
+
+
+def test_own_pairs_are_two_crops_of_one_picture(diffusion_task):
+    """Every made-up picture has its own waves: colours of both crops agree more than those of two pictures."""
+    batches = [diffusion_task.batch(0, index) for index in range(12)]
+    means = [(batch["content"].mean((0, 2, 3)), batch["style"].mean((0, 2, 3))) for batch in batches]
+    own = np.mean([np.abs(one - two).mean() for one, two in means])
+    others = np.mean([np.abs(means[i][0] - means[j][1]).mean() for i in range(12) for j in range(12)])
+    assert own < others
+
+
+def test_autoencoder_and_encoder_stay_as_they_are(diffusion_task):
+    diffusion_task.prepare(torch.device("cpu"))
+    terms = diffusion_task.losses(diffusion_task.model, tensors(diffusion_task.batch(8, 0)), 8)
+    sum(terms.values()).backward()
+    frozen = [*diffusion_task.autoencoder.parameters(), *diffusion_task.encoder.parameters()]
+    assert all(value.grad is None for value in frozen)
+    assert any(value.grad is not None and bool(value.grad.any()) for value in diffusion_task.model.parameters())
+
+
+def test_latents_of_another_length_are_refused(recipes, sources, latent_file, tmp_path):
+    with pytest.raises(UsageError, match="6 channels"):
+        train_diffusion(
+            recipes["diffusion"],
+            autoencoder=latent_file,
+            out=tmp_path / "out",
+            overrides=("network.latent=4",),
+            **sources,
+        )
+
+
+def test_both_commands(recipes, pictures, tmp_path):
+    """One after the other, as a person trains them."""
+    common = ["--content", str(pictures / "photos"), "--style", str(pictures / "art"), "--device", "cpu"]
+    latent, out = tmp_path / "latent", tmp_path / "out"
+    first = ["--recipe", str(recipes["autoencoder"]), "--out", str(latent), "--set", "stages.0.steps=1"]
+    second = ["--recipe", str(recipes["diffusion"]), "--out", str(out), "--set", "stages.0.steps=1"]
+    second += ["--autoencoder", str(latent / "autoencoder.safetensors")]
+    for kind, more in (("autoencoder", first), ("diffusion", second)):
+        result = CliRunner().invoke(app, ["train", kind, *common, *more])
+        assert result.exit_code == 0, result.output
+        assert f"{kind}.safetensors" in result.output
