@@ -29,6 +29,7 @@ from torch.nn.functional import avg_pool2d
 
 from impasto.config import StylizeConfig
 from impasto.engines.brush import Brush
+from impasto.engines.diffusion import split_diffusion
 from impasto.engines.johnson_styles import INPUTS as JOHNSON_INPUTS
 from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
 from impasto.engines.local import Local
@@ -55,6 +56,7 @@ __all__ = [
     "Parity",
     "export_adain",
     "export_brush",
+    "export_diffusion",
     "export_johnson",
     "export_lens",
     "export_local",
@@ -109,11 +111,11 @@ def export_set(
     """Everything that is shipped, from the file that a training wrote.
 
     Of ``brush`` and ``local``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``:
-    the half-precision file, the graph of its first layers and the card. Of ``adain``: the file and the card.
+    the half-precision file, the graph of its first layers and the card. Of ``adain`` and ``diffusion``: the file and the card.
 
     Args:
-        weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors`` or ``local.safetensors`` of a
-            training.
+        weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors``, ``local.safetensors`` or
+            ``diffusion.safetensors`` of a training.
         folder: where to; it is made when missing.
         name: of the set.
         artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
@@ -129,6 +131,8 @@ def export_set(
         return export_lens(weights, folder)
     if metadata.get("engine") == "local":
         return export_local(weights, folder, artworks=artworks, presets=presets)
+    if metadata.get("diffusion"):
+        return export_diffusion(weights, folder)
     if metadata.get("encoder"):
         return export_adain(weights, folder)
     if metadata.get("style"):
@@ -182,6 +186,23 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     return written
 
 
+def export_diffusion(weights: Path, folder: Path) -> list[ExportedFile]:
+    """The file with network and autoencoder in half precision, and its card.
+
+    Raises:
+        WeightsError: the file cannot be read, or does not hold both.
+    """
+    state, metadata = read_tensors(weights)
+    net, autoencoder = split_diffusion(state, metadata)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "diffusion.safetensors"
+    write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
+    written = [_described(path, "net")]
+    parameters = {"net": _count(net), "autoencoder": _count(autoencoder)}
+    _write_card(folder / "diffusion.toml", "diffusion", parameters, metadata, written)
+    return written
+
+
 def export_local(
     weights: Path,
     folder: Path,
@@ -224,9 +245,10 @@ def export_local(
         path.write_bytes(content)
         written.append(_described(path, kind))
     identity = next(file.sha256[:16] for file in written if file.kind == "net")
-    path = folder / f"{name}-presets.npz"
-    path.write_bytes(_local_presets(LocalGraphs(**graphs), name, identity, artworks, presets))
-    written.append(_described(path, "presets"))
+    if artworks:
+        path = folder / f"{name}-presets.npz"
+        path.write_bytes(_local_presets(LocalGraphs(**graphs), name, identity, artworks, presets))
+        written.append(_described(path, "presets"))
     path = folder / f"{name}.safetensors"
     if path.resolve() != weights.resolve():
         write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
@@ -242,9 +264,7 @@ def export_local(
 def _local_presets(
     graphs: LocalGraphs, name: str, identity: str, artworks: Sequence[Path], definition: Path | None
 ) -> bytes:
-    """The file of presets; an empty one without artworks."""
-    if not artworks:
-        return b""
+    """The file of presets."""
     engine = Local(identity, graphs, name=name)
     entries, pictures = _preset_pictures(artworks, definition)
     groups, metric = preset_groups(engine, graphs, pictures)

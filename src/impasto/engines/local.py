@@ -393,4 +393,5 @@ def load_mobile() -> Local:
 
 def _load(name: str) -> Local:
     card = load_card(name)
-    return Local(card.identity, LocalGraphs.read(card), name=name, presets=read_weights(card, "presets"))
+    presets = read_weights(card, "presets") if "presets" in card.files else b""
+    return Local(card.identity, LocalGraphs.read(card), name=name, presets=presets)

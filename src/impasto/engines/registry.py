@@ -55,6 +55,14 @@ ENGINES: dict[str, EngineSpec] = {
         capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False, explains=True),
         card="local",
     ),
+    "local-mobile": EngineSpec(
+        name="local-mobile",
+        factory="impasto.engines.local:load_mobile",
+        extra="",
+        summary="local for phones: a small encoder and decoder, three megabytes less and a fraction of the arithmetic",
+        capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False, explains=True),
+        card="local-mobile",
+    ),
     "quilt": EngineSpec(
         name="quilt",
         factory="impasto.engines.quilt:load",
