@@ -407,10 +407,9 @@ def test_the_export_writes_graphs_and_a_true_card(name, photo, tmp_path):
         "encoder": "lens-encoder.onnx" if mobile is None else "local-mobile-encoder.onnx",
         "net": f"{name}.onnx",
         "training": f"{name}.safetensors",
-        "presets": f"{name}-presets.npz",
     } | {kind: f"{name}-{kind}.onnx" for kind in ("tokens", "attention", "blend")}
     parts = {kind: read_weights(card, kind, tmp_path / "out") for kind in card.files}
-    assert parts.pop("presets") == b"" and parts.pop("training")
+    assert parts.pop("training")
     painter = Local(card.identity, LocalGraphs(**parts), name=name)
     code = painter.encode(to_float(photo[:, ::-1]), name="style", config=PLAIN)
     painted = painter.render(photo, StyleField.constant(code), PLAIN)
