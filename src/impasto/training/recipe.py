@@ -324,7 +324,8 @@ class AdaInWeights:
 
     Attributes:
         content: the painting's features against those that were decoded (eq. 12 of Huang & Belongie 2017).
-        style: moments over the encoder's layers (eq. 13), each relative to the target's.
+        style: moments over the encoder's layers (eq. 13) and centred Gram matrices, each relative to the target's.
+        gram: the Gram part within ``style``.
         identity: features of a photograph that were not changed decode to it, in pixels.
         variation: total variation.
         range: values outside of ``[0, 1]``.
@@ -332,6 +333,7 @@ class AdaInWeights:
 
     content: float = 1.0
     style: float = 4.0
+    gram: float = 1.0
     identity: float = 2.0
     variation: float = 0.1
     range: float = 2.0

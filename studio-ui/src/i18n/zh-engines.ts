@@ -8,6 +8,8 @@ export const zhEngines: Record<string, string> = {
   brush: "一次前馈即可画出任意风格，使用内置权重",
   gatys: "反复优化画面，直到编码器看到照片的形状和画作的笔触",
   johnson: "每种风格一个小网络，用你自己的图片训练",
+  latent: "你自己的 Stable Diffusion 1.5 或 XL 模型：在其注意力中注入风格，或用提示词",
+  "local-mobile": "手机版 local：更小的编码器与解码器",
   local: "注意力：每个位置取用风格图中与之相似处的颜色与笔触",
   quilt: "用 PatchMatch 由粗到细拼接风格图中的整块纹理",
 };
