@@ -55,7 +55,8 @@ def _principal_axes(directions: Tensor) -> Tensor:
         return torch.eye(channels, dtype=directions.dtype, device=directions.device)
     # not every backend has an eigensolver, and the matrix is small
     _, vectors = torch.linalg.eigh((directions.T @ directions).double().cpu())
-    return vectors[:, -AXES:].to(directions)
+    axes: Tensor = vectors[:, -AXES:].to(directions)
+    return axes
 
 
 @torch.no_grad()
@@ -156,7 +157,7 @@ class _ChosenDistance(torch.autograd.Function):
             strip = slice(top, min(top + step, rows.stop))
             places = slice((top - rows.start) * width, (strip.stop - rows.start) * width)
             shape = (strip.stop - top, width)
-            picked = units[chosen[places]].view(*shape, -1).split(channels, dim=2)
+            picked = torch.split(units[chosen[places]].view(*shape, -1), channels, dim=2)
             parts = [one[0, :, strip, columns].permute(1, 2, 0) for one in maps]  # [s, w, C_l]
             share = weight[places].view(shape)
             dot, square = torch.zeros_like(share), torch.zeros_like(share)
@@ -175,6 +176,6 @@ class _ChosenDistance(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[misc, untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return (None,) * 5 + tuple(gradient * upstream for gradient in ctx.saved_tensors)

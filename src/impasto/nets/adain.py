@@ -112,5 +112,6 @@ class AdaInDecoder(FeatureDecoder):
 
     def __init__(self, config: AdaInConfig | None = None) -> None:
         sizes = config or AdaInConfig()
-        super().__init__(*sizes.channels, sizes.widths)
+        deep, middle = sizes.channels
+        super().__init__(deep, middle, sizes.widths)
         self.config = sizes
