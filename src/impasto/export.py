@@ -111,7 +111,8 @@ def export_set(
     """Everything that is shipped, from the file that a training wrote.
 
     Of ``brush`` and ``local``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``:
-    the half-precision file, the graph of its first layers and the card. Of ``adain`` and ``diffusion``: the file and the card.
+    the half-precision file, the graph of its first layers and the card. Of ``adain`` and ``diffusion``: the file and
+    the card.
 
     Args:
         weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors``, ``local.safetensors`` or

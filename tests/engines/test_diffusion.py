@@ -64,7 +64,7 @@ def test_it_is_an_engine(engine):
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (1200, 300), (2, 900)])
 def test_any_picture_is_a_style(engine, photo, size):
     code = engine.encode(np.full((*size, 3), 0.5, np.float32), name="style", config=settings())
-    assert code.vector.shape == (8,) and code.parts["tokens"].shape == (81, 8)
+    assert code.vector.shape == (8,) and code.parts["tokens"].shape == (81, 8) and code.parts["colours"].shape == (4, 3)
     assert engine.render(photo, StyleField.constant(code), settings()).shape == photo.shape
 
 
@@ -77,13 +77,18 @@ def test_a_code_survives_a_file(engine, codes, photo, tmp_path):
 
 def test_codes_of_others_are_refused(engine, codes, photo):
     plain = StyleCode(codes[0].vector, "diffusion", engine.identity, "plain")
-    for code, words in ((StyleCode(codes[0].vector, "brush", "0" * 16), "encode it again"), (plain, "no tokens")):
+    for code, words in (
+        (StyleCode(codes[0].vector, "brush", "0" * 16), "encode it again"),
+        (plain, "no tokens or colours"),
+    ):
         with pytest.raises(FieldError, match=words):
             engine.render(photo, StyleField.constant(code), settings())
 
 
 def test_an_embedding_takes_a_styles_place(engine, photo):
-    code = engine.encode_embedding(np.ones(5), ClipStyle(5, 8), name="a woodcut")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        code = engine.encode_embedding(np.ones(5), ClipStyle(5, 8), name="a woodcut")
     assert code.parts["tokens"].shape == (17, 8)
     assert engine.render(photo, StyleField.constant(code), settings()).shape == photo.shape
     with pytest.raises(UsageError, match="fit one for this network"):

@@ -19,6 +19,7 @@ from impasto.nets.hints import (
     style_features,
 )
 from impasto.nets.lens import Lens, LensConfig
+from impasto.nets.prior import Gaussian, coarse, colours_of, recoloured
 from impasto.nets.styled_attention import StyleCodes, StyledAttention, StyleShare, complete
 
 SIZES = DiffusionConfig(latent=4, encoder=(6, 8, 8, 10), widths=(8, 8), middle=3, tokens=8, heads=2, hints=4)
@@ -80,8 +81,9 @@ def test_styles_are_seen_at_three_scales(lens):
 def test_shapes_and_dropped_styles(lens, network):
     hints, style = told(lens, torch.rand(2, 3, 64, 96))
     noisy, t = torch.randn(4, 4, 8, 12), torch.tensor([0, 10, 500, 999])
-    plain = network(noisy, t, hints, style)
-    some = network(noisy, t, hints, style, without_style=torch.tensor([0.0, 1, 0, 0]))
+    guess = torch.randn(4, 4, 8, 12)
+    plain = network(noisy, t, guess, hints, style)
+    some = network(noisy, t, guess, hints, style, without_style=torch.tensor([0.0, 1, 0, 0]))
     assert plain.shape == noisy.shape
     assert torch.allclose(plain[[0, 2, 3]], some[[0, 2, 3]], atol=1e-6) and not torch.allclose(plain[1], some[1])
 
@@ -96,7 +98,7 @@ def test_checkpointing_changes_memory_not_gradients(lens):
     found = []
     for net.checkpointing in (False, True):
         net.zero_grad()
-        net(noisy, torch.tensor([3, 700]), hints, style).square().mean().backward()
+        net(noisy, torch.tensor([3, 700]), 0.1 * noisy, hints, style).square().mean().backward()
         found.append([value.grad.clone() for value in net.parameters() if value.grad is not None])
     assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
 
@@ -105,16 +107,71 @@ def test_the_schedule_ends_without_signal():
     assert diffusion_schedule().alpha_cumprod(999) == 0
 
 
+# --- what it starts from ---------------------------------------------------------------------------------------------
+
+
+def test_the_guess_has_the_styles_colours():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        content, style = 0.3 + 0.4 * torch.rand(2, 3, 40, 48), 0.4 + 0.2 * torch.rand(2, 3, 32, 32) ** 2
+    wanted = colours_of(style)
+    found = colours_of(recoloured(content, colours_of(content), wanted))
+    assert (found.mean - wanted.mean).abs().max() < 1e-3
+    assert (found.root - wanted.root).abs().max() < 5e-3
+    same = recoloured(content, colours_of(content), colours_of(content))
+    assert (same - content).abs().max() < 1e-4
+
+
+def test_grey_pictures_get_colours_without_harm():
+    grey, style = torch.full((1, 3, 16, 16), 0.5), torch.rand(1, 3, 16, 16)
+    found = recoloured(grey, colours_of(grey), colours_of(style))
+    assert torch.isfinite(found).all() and (found.mean((2, 3)) - style.mean((2, 3))).abs().max() < 1e-3
+
+
+def test_the_coarse_picture_keeps_means_and_its_size():
+    picture = torch.rand(1, 3, 16, 24)
+    assert coarse(picture).shape == picture.shape
+    assert (coarse(picture).mean() - picture.mean()).abs() < 0.05
+
+
+@pytest.mark.parametrize("t", [999, 600, 10])
+def test_the_gaussian_is_the_regression_of_the_velocity(t):
+    """Against many draws: residuals of v have mean 0, the stated deviation, and nothing to do with what is seen."""
+    schedule = diffusion_schedule()
+    generator = torch.Generator().manual_seed(0)
+    guess = torch.randn(1, 2, 100, 400, generator=generator)
+    spread = torch.tensor([0.3, 1.5])[:, None, None]
+    clean = guess + spread * torch.randn(guess.shape, generator=generator)
+    noise = torch.randn(guess.shape, generator=generator)
+    noisy = schedule.q_sample(clean, noise, t)
+    known = Gaussian.about(noisy, guess, spread, *schedule.alpha_sigma(t, noisy))
+    rest = schedule.training_target(clean, noise, t, parametrisation="v") - known.velocity
+    unit = rest / known.scale
+    assert (known.noisy.std((2, 3)) - 1).abs().max() < 0.02 and (unit.std((2, 3)) - 1).abs().max() < 0.02
+    assert (unit * known.noisy).mean((2, 3)).abs().max() < 0.02 and unit.mean((2, 3)).abs().max() < 0.02
+
+
+def test_a_network_that_learned_nothing_paints_the_guess(lens):
+    net = StyleDiffusion(SIZES).requires_grad_(False)
+    net.spread.fill_(0.2)
+    hints, style = told(lens, torch.rand(1, 3, 64, 64))
+    guess, last = torch.randn(1, 4, 8, 8), torch.tensor([999])
+    noisy = torch.randn(1, 4, 8, 8)
+    answer = net(noisy, last, guess, hints, style)
+    found = diffusion_schedule().predicted_x0(answer, noisy, last, parametrisation="v")
+    assert torch.allclose(found, guess, atol=1e-5)
+
+
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
 def test_one_style_with_weight_1_is_that_style(lens, network):
     hints = network.hints(told(lens, torch.rand(1, 3, 64, 64))[0])
     noisy, t = torch.randn(1, 4, 8, 8), torch.tensor([400])
-    one = network.denoise(noisy, t, hints, [StyleShare(codes(0), everywhere(1))])
+    one = network.denoise(noisy, t, 0.3 * noisy, hints, [StyleShare(codes(0), everywhere(1))])
     fields = complete([StyleShare(codes(0), torch.ones(1, 1, 8, 8)), StyleShare(codes(1), everywhere(0))], codes(2))
     assert len(fields) == 1
-    assert torch.allclose(network.denoise(noisy, t, hints, fields), one, atol=1e-6)
+    assert torch.allclose(network.denoise(noisy, t, 0.3 * noisy, hints, fields), one, atol=1e-6)
 
 
 def test_where_a_style_has_no_weight_attention_is_the_contents_own():
@@ -148,8 +205,10 @@ def test_equal_styles_mix_to_themselves(lens, network):
     hints = network.hints(told(lens, torch.rand(1, 3, 64, 64))[0])
     noisy, t = torch.randn(1, 4, 8, 8), torch.tensor([900])
     ramp = torch.linspace(0, 1, 8).expand(1, 1, 8, 8)
-    mixed = network.denoise(noisy, t, hints, complete([StyleShare(codes(0), ramp)], codes(0)))
-    assert torch.allclose(mixed, network.denoise(noisy, t, hints, [StyleShare(codes(0), everywhere(1))]), atol=1e-5)
+    mixed = network.denoise(noisy, t, 0.3 * noisy, hints, complete([StyleShare(codes(0), ramp)], codes(0)))
+    assert torch.allclose(
+        mixed, network.denoise(noisy, t, 0.3 * noisy, hints, [StyleShare(codes(0), everywhere(1))]), atol=1e-5
+    )
 
 
 def test_nothing_is_seen_beyond_the_reach(network):
@@ -158,10 +217,10 @@ def test_nothing_is_seen_beyond_the_reach(network):
     noisy = torch.randn(1, 4, 8, wide, generator=generator)
     hints = network.hints(_raw(8, wide, generator))
     share = [StyleShare(codes(0), everywhere(1))]
-    whole = network.denoise(noisy, torch.tensor([5]), hints, share)
+    whole = network.denoise(noisy, torch.tensor([5]), 0.3 * noisy, hints, share)
     keep = cut + REACH
     local = dataclasses.replace(hints, fine=hints.fine[..., :keep], coarse=hints.coarse[..., : keep // 2])
-    part = network.denoise(noisy[..., :keep], torch.tensor([5]), local, share)
+    part = network.denoise(noisy[..., :keep], torch.tensor([5]), 0.3 * noisy[..., :keep], local, share)
     assert (part[..., :cut] - whole[..., :cut]).abs().max() < 1e-5
 
 
@@ -216,12 +275,13 @@ def test_a_real_clip_takes_a_styles_place(lens, network):
     found = adapter(embeddings)
     assert (found.vector - wanted.vector).abs().max() < 1e-2 and found.tokens.shape == (12, 17, 8)
     assert (found.tokens - wanted.tokens[:, :17]).abs().max() < 1e-2
+    assert (found.colours.root - wanted.colours.root).abs().max() < 1e-2
     of_text = adapter(words, center=torch.nn.functional.normalize(words, dim=1)[0])
     assert torch.allclose(of_text.vector, wanted.vector.mean(0, keepdim=True), atol=1e-4)
 
 
 def test_a_fit_needs_pictures_and_an_adapter_its_embeddings():
-    some = StyleCodes(torch.randn(3, 20, 8), torch.randn(3, 8))
+    some = StyleCodes(torch.randn(3, 20, 8), torch.randn(3, 8), colours_of(torch.rand(3, 3, 8, 8)))
     with pytest.raises(UsageError, match="two pictures"):
         fit_clip_style(torch.randn(2, 5), some)
     adapter = fit_clip_style(torch.randn(3, 5), some)

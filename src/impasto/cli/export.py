@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def _export(
     weights: Annotated[
-        Path, typer.Argument(help="brush.safetensors or lens.safetensors of a training.", show_default=False)
+        Path, typer.Argument(help="NAME.safetensors of a training.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", show_default=False)],
     name: Annotated[str, typer.Option(help="Name of the set of weights.")] = "brush",

@@ -10,6 +10,9 @@ arXiv:2108.01073), so that a weak style keeps the photograph itself. Latents are
 little beyond their border and cut off there, pixel by pixel; strength 0 and what a mask leaves out are exact. Codes lie
 on no sphere: ``mix_mode`` ``slerp`` mixes like ``linear``.
 
+The network works about a guess, the photograph without fine detail in the styles' colours
+(:mod:`impasto.nets.prior`).
+
 Guidance (Ho & Salimans 2022, arXiv:2207.12598) compares with the network's answer without any style and costs a second
 evaluation for each step; at 1 there is none.
 """
@@ -42,6 +45,7 @@ from impasto.nets.clip_style import ClipStyle
 from impasto.nets.diffusion import PARAMETRISATION, StyleDiffusion, build_diffusion, diffusion_schedule
 from impasto.nets.encoders import load_encoder
 from impasto.nets.hints import STYLE_LAYERS, hint_statistics, style_features
+from impasto.nets.prior import Colours
 from impasto.nets.styled_attention import StyleCodes, StyleShare, complete
 from impasto.nets.teachers import Teacher
 from impasto.ops.samplers import classifier_free_guidance, noise_for, sample
@@ -103,8 +107,10 @@ class Diffusion:
         return self._code(codes, name)
 
     def _code(self, codes: StyleCodes, name: str) -> StyleCode:
-        vector, tokens = codes.vector[0].cpu().numpy(), codes.tokens[0].cpu().numpy()
-        return StyleCode(vector, self.name, self.identity, name, {"tokens": tokens})
+        assert codes.colours is not None  # those of pictures and of adapters have some
+        colours = torch.cat([codes.colours.mean[:, None], codes.colours.root], dim=1)  # [1, 4, 3]
+        parts = {"tokens": codes.tokens[0].cpu().numpy(), "colours": colours[0].cpu().numpy()}
+        return StyleCode(codes.vector[0].cpu().numpy(), self.name, self.identity, name, parts)
 
     def _codes_of_picture(self, picture: FloatArray, networks: Networks) -> StyleCodes:
         with torch.inference_mode():
@@ -179,10 +185,13 @@ class Diffusion:
         length = self._networks.net.config.tokens
         check_field(field, size, engine=self.name, identity=self.identity, length=length)
         for layer in field.layers:
-            tokens = layer.code.parts.get("tokens")
-            if tokens is None or tokens.ndim != 2 or tokens.shape[1] != length or not np.isfinite(tokens).all():
+            tokens, colours = (layer.code.parts.get(part, np.zeros(0)) for part in ("tokens", "colours"))
+            fits = tokens.ndim == 2 and tokens.shape[1] == length and colours.shape == (4, 3)
+            if not fits or not np.isfinite(tokens).all() or not np.isfinite(colours).all():
                 name = layer.code.name
-                raise FieldError(f"the style '{name}' holds no tokens, which {self.name} needs: encode it again")
+                raise FieldError(
+                    f"the style '{name}' holds no tokens or colours, which {self.name} needs: encode it again"
+                )
 
     def _sparing(
         self,
@@ -222,7 +231,8 @@ class Diffusion:
         padded, inside = pad_to_multiple(base, MARGIN, MULTIPLE)
         with torch.inference_mode():
             canvas = Canvas(networks, _tensor(padded, device), tile)
-            shares, without = self._shares(base, field, networks, canvas)
+            shares, without, own = self._shares(base, field, networks, canvas)
+            guess = canvas.guess(shares, own)
             proxy = _tensor(_even(shrink(base, PROXY_PIXELS)), device)
             statistics = hint_statistics(networks.encoder(proxy, STYLE_LAYERS), proxy)
             hints = canvas.hints(statistics, options.light)
@@ -231,10 +241,10 @@ class Diffusion:
             shape = torch.empty(1, networks.autoencoder.config.channels, *canvas.grid, device=device)
 
             def denoise(noisy: Tensor, t: int | Tensor) -> Tensor:
-                found = canvas.denoise(noisy, int(t), hints, shares)
+                found = canvas.denoise(noisy, int(t), guess, hints, shares)
                 if options.guidance == 1:
                     return found
-                other = canvas.denoise(noisy, int(t), hints, without)
+                other = canvas.denoise(noisy, int(t), guess, hints, without)
                 return classifier_free_guidance(found, other, options.guidance)
 
             def report(step: int, steps: int, x0: Tensor) -> None:
@@ -264,18 +274,19 @@ class Diffusion:
 
     def _shares(
         self, base: FloatArray, field: StyleField, networks: Networks, canvas: Canvas
-    ) -> tuple[list[StyleShare], list[StyleShare]]:
-        """The field inside the network, with the photograph's own codes; and the same without any style."""
+    ) -> tuple[list[StyleShare], list[StyleShare], Colours]:
+        """The field in the network, with the photograph's own codes; the same without any style; and its colours."""
         device, size = canvas.picture.device, base.shape[:2]
         proxy = _large_enough(shrink(base, STYLE_PIXELS))
         own = self._codes_of_picture(proxy, networks)
         shares = []
         for layer in field.layers:
             weight = np.asarray(layer.weight, np.float32)
-            codes = codes_of(layer.code.parts["tokens"], layer.code.vector, device)
-            shares.append(StyleShare(codes, _weight_map(weight, size, canvas.grid, device)))
+            shares.append(StyleShare(codes_of(layer.code, device), _weight_map(weight, size, canvas.grid, device)))
         total = _weight_map(field.total, size, canvas.grid, device)
-        return complete(shares, own), complete([StyleShare(networks.net.no_codes(), total)], own)
+        assert own.colours is not None  # it is of a picture
+        kept = StyleCodes(own.tokens, own.vector)  # without colours to be changed to: they are those that it has
+        return complete(shares, kept), complete([StyleShare(networks.net.no_codes(), total)], kept), own.colours
 
     def _on(self, device: torch.device) -> Networks:
         """The networks, moved to a device."""

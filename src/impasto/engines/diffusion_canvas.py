@@ -13,15 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from impasto.field import StyleCode
 from impasto.nets.autoencoder import FACTOR, Autoencoder
 from impasto.nets.diffusion import REACH, EncodedHints, StyleDiffusion
 from impasto.nets.hints import STYLE_LAYERS, ContentHints, HintStatistics, content_hints
+from impasto.nets.prior import Colours, coarse, recoloured
 from impasto.nets.styled_attention import StyleCodes, StyleShare
 from impasto.nets.teachers import Teacher
 from impasto.ops.tiling import Tile, plan_tiles
 
-__all__ = ["MARGIN", "MULTIPLE", "Canvas", "Networks"]
+__all__ = ["MARGIN", "MULTIPLE", "Canvas", "Networks", "codes_of"]
 
 MULTIPLE = 2 * FACTOR
 """Sides of what the networks see are multiples of this: two levels below the latents."""
@@ -94,14 +97,40 @@ class Canvas:
         assert fine is not None and coarse is not None  # a picture has at least one tile
         return EncodedHints(fine, coarse)
 
-    def denoise(self, noisy: Tensor, t: int, hints: EncodedHints, shares: Sequence[StyleShare]) -> Tensor:
+    def guess(self, shares: Sequence[StyleShare], own: Colours) -> Tensor:
+        """The coarse picture in the styles' colours, in latents ``[1, C, h, w]``.
+
+        Args:
+            shares: styles with all of the weight that there is; one without colours keeps the picture's.
+            own: colours of the whole picture.
+        """
+        found = self.picture.new_empty(1, self.networks.autoencoder.config.channels, *self.grid)
+        for part in self._pixel_tiles():
+            rows, columns = part.outer
+            picture, place = coarse(self.picture[:, :, rows, columns]), _coarser(part.outer, FACTOR)
+            mixed = torch.zeros_like(picture)
+            for share in shares:
+                colours = share.codes.colours
+                painted = picture if colours is None else recoloured(picture, own, colours)
+                weight = _cut(share, place).weight
+                if weight.shape[2:] != (1, 1):
+                    weight = functional.interpolate(weight, size=picture.shape[2:], mode="bilinear")
+                mixed += weight * painted
+            latents = self.networks.autoencoder.encode(mixed)
+            found[(..., *_coarser(part.core, FACTOR))] = latents[(..., *_coarser(part.inner, FACTOR))]
+        return found
+
+    def denoise(
+        self, noisy: Tensor, t: int, guess: Tensor, hints: EncodedHints, shares: Sequence[StyleShare]
+    ) -> Tensor:
         """``v`` of the whole, for latents ``[1, C, h, w]``."""
         found = torch.empty_like(noisy)
         step = torch.full((1,), t, device=noisy.device)
         for part in plan_tiles(*self.grid, tile=self.tile // FACTOR, halo=REACH, multiple=2):
             outer, half = part.outer, _coarser(part.outer, 2)
             local = EncodedHints(hints.fine[(..., *outer)], hints.coarse[(..., *half)])
-            answer = self.networks.net.denoise(noisy[(..., *outer)], step, local, [_cut(s, outer) for s in shares])
+            cut = [_cut(share, outer) for share in shares]
+            answer = self.networks.net.denoise(noisy[(..., *outer)], step, guess[(..., *outer)], local, cut)
             found[(..., *part.core)] = answer[(..., *part.inner)]
         return found
 
@@ -114,7 +143,7 @@ class Canvas:
     def preview(self, latents: Tensor) -> Tensor:
         """A small picture ``[3, h, w]`` of latents ``[1, C, h, w]``."""
         step = max(1, -(-max(self.grid) // PREVIEW))
-        small = torch.nn.functional.avg_pool2d(latents, step, ceil_mode=True) if step > 1 else latents
+        small = functional.avg_pool2d(latents, step, ceil_mode=True) if step > 1 else latents
         decoded: Tensor = self.networks.autoencoder.decode(small)
         return decoded[0].clamp(0, 1)
 
@@ -139,9 +168,10 @@ def _finer(place: tuple[slice, slice]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def codes_of(tokens: np.ndarray, vector: np.ndarray, device: torch.device) -> StyleCodes:  # type: ignore[type-arg]
-    """Style codes from what a style code's file keeps."""
-    return StyleCodes(
-        torch.from_numpy(np.array(tokens, np.float32))[None].to(device),
-        torch.from_numpy(np.array(vector, np.float32))[None].to(device),
+def codes_of(code: StyleCode, device: torch.device) -> StyleCodes:
+    """What the network keeps of a style, from what its file keeps."""
+    tokens, vector, colours = (
+        torch.from_numpy(np.array(part, np.float32))[None].to(device)
+        for part in (code.parts["tokens"], code.vector, code.parts["colours"])
     )
+    return StyleCodes(tokens, vector, Colours(colours[:, 0], colours[:, 1:]))

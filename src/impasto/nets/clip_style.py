@@ -2,8 +2,8 @@
 
 CLIP (Radford et al. 2021, arXiv:2103.00020) puts pictures and texts into one space, so an adapter that was fitted on
 pictures reads texts too, as IP-Adapter (Ye et al. 2023, arXiv:2308.06721) does the other way round. Here it is linear
-and fitted in closed form (ridge regression): with embeddings ``e`` of unit length and codes ``c`` of the same pictures
-about their means,
+and fitted in closed form (ridge regression): with embeddings ``e`` of unit length and codes ``c`` of the same pictures,
+colours included, about their means,
 
     W = C' E (E' E + n r I)^-1,        codes(e) = c_mean + W (e - e_mean)
 
@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from impasto.errors import UsageError
 from impasto.nets.hints import CELLS
+from impasto.nets.prior import Colours
 from impasto.nets.styled_attention import StyleCodes
 
 __all__ = ["ClipStyle", "fit_clip_style"]
 
 KEPT = CELLS[0] ** 2 + CELLS[1] ** 2  # tokens
+COLOURS = 12  # mean, and root of the covariance
 
 
 class ClipStyle(nn.Module):
@@ -38,7 +40,7 @@ class ClipStyle(nn.Module):
         super().__init__()
         self.tokens = tokens
         self.register_buffer("mean", torch.zeros(embedding))
-        self.linear = nn.Linear(embedding, (KEPT + 1) * tokens)
+        self.linear = nn.Linear(embedding, (KEPT + 1) * tokens + COLOURS)
 
     def forward(self, embedding: Tensor, center: Tensor | None = None) -> StyleCodes:
         """Codes of embeddings ``[B, D]``, which are scaled to unit length first.
@@ -55,8 +57,10 @@ class ClipStyle(nn.Module):
                 f"this adapter reads embeddings [B, {self.linear.in_features}], not {list(embedding.shape)}"
             )
         unit = nn.functional.normalize(embedding, dim=1)
-        rows = self.linear(unit - (self.mean if center is None else center)).unflatten(1, (KEPT + 1, self.tokens))
-        return StyleCodes(rows[:, 1:], rows[:, 0])
+        found = self.linear(unit - (self.mean if center is None else center))
+        rows = found[:, :-COLOURS].unflatten(1, (KEPT + 1, self.tokens))
+        colours = found[:, -COLOURS:].unflatten(1, (4, 3))
+        return StyleCodes(rows[:, 1:], rows[:, 0], Colours(colours[:, 0], colours[:, 1:]))
 
 
 @torch.no_grad()
@@ -72,14 +76,18 @@ def fit_clip_style(embeddings: Tensor, codes: StyleCodes, *, ridge: float = 1e-3
         UsageError: not as many codes as embeddings, or fewer than two.
     """
     count = len(embeddings)
-    if count < 2 or len(codes.tokens) != count or codes.tokens.shape[1] < KEPT:
-        raise UsageError(f"a fit needs two pictures or more, with codes of each, not {count} and {len(codes.tokens)}")
+    if count < 2 or len(codes.tokens) != count or codes.tokens.shape[1] < KEPT or codes.colours is None:
+        raise UsageError(
+            f"a fit needs two pictures or more, with codes and colours of each, not {count} and {len(codes.tokens)}"
+        )
     unit = nn.functional.normalize(embeddings.double(), dim=1)
-    goals = torch.cat([codes.vector[:, None], codes.tokens[:, :KEPT]], dim=1).double().flatten(1)  # [N, 18 D]
+    colours = torch.cat([codes.colours.mean[:, None], codes.colours.root], dim=1).flatten(1)
+    rows = torch.cat([codes.vector[:, None], codes.tokens[:, :KEPT]], dim=1).flatten(1)
+    goals = torch.cat([rows, colours], dim=1).double()  # [N, 18 D + 12]
     mean, center = unit.mean(0), goals.mean(0)
     rows = unit - mean
     system = rows.T @ rows + count * ridge * torch.eye(rows.shape[1], dtype=torch.float64)
-    weight = torch.linalg.solve(system, rows.T @ (goals - center)).T  # [18 D, E]
+    weight = torch.linalg.solve(system, rows.T @ (goals - center)).T  # [18 D + 12, E]
     adapter = ClipStyle(rows.shape[1], codes.vector.shape[1])
     adapter.mean.copy_(mean)
     adapter.linear.weight.copy_(weight)

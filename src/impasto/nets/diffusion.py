@@ -8,7 +8,8 @@ arXiv:2202.00512). Residual blocks and attention as in Rombach et al. 2022 (arXi
   (AdaIN, Huang & Belongie 2017, as diffusion models use it: Dhariwal & Nguyen 2021, arXiv:2105.05233, section 3).
 
 Under a field of several styles, ``g`` and ``b`` become maps, the shares' weighted sum. The content enters by hints
-(:mod:`impasto.nets.hints`), encoded once for all steps and added at both levels.
+(:mod:`impasto.nets.hints`), encoded once for all steps and added at both levels; and by a guess of the result, about
+which the network answers (:mod:`impasto.nets.prior`).
 
 Differs from the papers: ``Norm`` is over the channels of a place, not over places, and no place attends to another, so
 that a tile with its surroundings is painted exactly like the whole; two levels only, as layout comes with the hints.
@@ -28,6 +29,7 @@ from torch.utils.checkpoint import checkpoint
 
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.hints import CELLS, ContentHints, StyleFeatures
+from impasto.nets.prior import Gaussian
 from impasto.nets.styled_attention import ChannelNorm, StyleCodes, StyledAttention, StyleShare, shared
 from impasto.ops.noise import NoiseSchedule, cosine_schedule, zero_terminal_snr
 
@@ -70,7 +72,7 @@ class DiffusionConfig:
     middle: int = 3
     tokens: int = 160
     heads: int = 4
-    hints: int = 48
+    hints: int = 40
 
     def __post_init__(self) -> None:
         if min((self.latent, *self.encoder, *self.widths, self.middle, self.tokens, self.heads, self.hints)) < 1:
@@ -117,6 +119,8 @@ class StyleDiffusion(nn.Module):
         self.hint_encoder = _HintEncoder(self.config)
         self.style_encoder = _StyleEncoder(self.config)
         self.net = _UNet(self.config)
+        self.schedule = diffusion_schedule()
+        self.register_buffer("spread", torch.ones(self.config.latent, 1, 1))
         self.no_style = nn.Parameter(torch.randn(2, self.config.tokens) * 0.02)  # token, vector
 
     def codes(self, style: StyleFeatures) -> StyleCodes:
@@ -133,15 +137,29 @@ class StyleDiffusion(nn.Module):
         hints: EncodedHints = self.hint_encoder(content)
         return hints
 
-    def denoise(self, noisy: Tensor, t: Tensor, hints: EncodedHints, shares: Sequence[StyleShare]) -> Tensor:
-        """``v`` of latents ``[B, C, h, w]`` (both sides even) at steps ``t`` ``[B]``, under a field."""
-        answer: Tensor = self.net(noisy, t, hints, shares, self.checkpointing)
-        return answer
+    def denoise(
+        self, noisy: Tensor, t: Tensor, guess: Tensor, hints: EncodedHints, shares: Sequence[StyleShare]
+    ) -> Tensor:
+        """``v`` of latents ``[B, C, h, w]`` (both sides even) at steps ``t`` ``[B]``, under a field.
+
+        Args:
+            noisy: ``z_t``.
+            t: steps.
+            guess: ``z_b``, of the same shape.
+            hints: of the content.
+            shares: styles, with all of the weight that there is (see :func:`~impasto.nets.styled_attention.complete`).
+        """
+        alpha, sigma = self.schedule.alpha_sigma(t, noisy)
+        known = Gaussian.about(noisy, guess, self.spread, alpha, sigma)  # type: ignore[arg-type]
+        seen = torch.cat([known.noisy, guess], dim=1)
+        answer: Tensor = self.net(seen, t, hints, shares, self.checkpointing)
+        return known.velocity + known.scale * answer
 
     def forward(
         self,
         noisy: Tensor,
         t: Tensor,
+        guess: Tensor,
         content: ContentHints,
         style: StyleFeatures,
         *,
@@ -152,6 +170,7 @@ class StyleDiffusion(nn.Module):
         Args:
             noisy: latents, ``[draws B, C, h, w]``, the draws of a picture not next to each other but ``B`` apart.
             t: steps, ``[draws B]``.
+            guess: ``z_b`` of each draw, ``[draws B, C, h, w]``.
             content: hints of ``B`` contents.
             style: features of ``B`` styles.
             without_style: 1 where a draw is told of no style, ``[draws B]``.
@@ -165,7 +184,7 @@ class StyleDiffusion(nn.Module):
             tokens = torch.where(gone[:, None, None], none.tokens.to(tokens), tokens)
             vector = torch.where(gone[:, None], none.vector.to(vector), vector)
         share = StyleShare(StyleCodes(tokens, vector), noisy.new_ones(1, 1, 1, 1))
-        return self.denoise(noisy, t, hints, [share])
+        return self.denoise(noisy, t, guess, hints, [share])
 
 
 def _convolution(source: int, target: int) -> nn.Conv2d:
@@ -225,7 +244,7 @@ class _StyleEncoder(nn.Module):
         whole = ((style.whole - self.whole_mean) / self.whole_deviation).clamp(-6, 6)
         counts = torch.tensor([count**2 for count in CELLS], device=cells.device)
         scale = torch.repeat_interleave(self.scale, counts, dim=0)  # which scale a token is of, [81, D]
-        return StyleCodes(self.norm(self.cells(cells) + scale), self.whole(whole))
+        return StyleCodes(self.norm(self.cells(cells) + scale), self.whole(whole), style.colours)
 
 
 class _Block(nn.Module):
@@ -256,7 +275,7 @@ class _UNet(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(config.tokens, config.tokens), nn.SiLU(), nn.Linear(config.tokens, config.tokens)
         )
-        self.enter = _convolution(config.latent, fine)
+        self.enter = _convolution(2 * config.latent, fine)
         self.down = _Block(fine, fine, config.tokens)
         self.lower = nn.Conv2d(4 * fine, coarse, 1)
         self.middle = nn.ModuleList(_Block(coarse, coarse, config.tokens) for _ in range(config.middle))

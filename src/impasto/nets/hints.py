@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from impasto.nets.adain import channel_moments
+from impasto.nets.prior import Colours, colours_of
 
 __all__ = [
     "CELLS",
@@ -82,10 +83,12 @@ class StyleFeatures:
     Attributes:
         cells: of the cells of all scales, coarse to fine, ``[B, 81, F]``.
         whole: of the whole over all layers, ``[B, G]``.
+        colours: mean and covariance.
     """
 
     cells: Tensor
     whole: Tensor
+    colours: Colours
 
 
 def _light(picture: Tensor) -> Tensor:
@@ -129,7 +132,9 @@ def style_features(maps: Maps, picture: Tensor) -> StyleFeatures:
         parts.append(functional.adaptive_avg_pool2d(maps["relu4_1"], cells))
         rows.append(torch.cat(parts, dim=1).flatten(2).transpose(1, 2))  # [B, cells^2, F]
     whole = [channel_moments(picture), *(channel_moments(maps[layer]) for layer in STYLE_LAYERS)]
-    return StyleFeatures(torch.cat(rows, dim=1), torch.cat([moments.flatten(1) for moments in whole], dim=1))
+    return StyleFeatures(
+        torch.cat(rows, dim=1), torch.cat([moments.flatten(1) for moments in whole], dim=1), colours_of(picture)
+    )
 
 
 def _cell_moments(maps: Tensor, cells: int) -> tuple[Tensor, Tensor]:

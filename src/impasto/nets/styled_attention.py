@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from impasto.losses.guidance import area_weight
+from impasto.nets.prior import Colours
 
 __all__ = ["ChannelNorm", "StyleCodes", "StyleShare", "StyledAttention", "complete", "shared"]
 
@@ -34,10 +35,12 @@ class StyleCodes:
     Attributes:
         tokens: of its places at several scales, ``[B, N, D]``.
         vector: of its channel statistics, ``[B, V]``.
+        colours: of the style; the network does not see them, the guess that it starts from does.
     """
 
     tokens: Tensor
     vector: Tensor
+    colours: Colours | None = None
 
 
 @dataclass(frozen=True, eq=False)

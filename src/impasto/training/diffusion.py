@@ -7,9 +7,10 @@ style that is learned from reconstruction): with ``z_0 = E(x)``, ``z_t = alpha_t
 
 ``a_c`` is how much of a picture a channel decides: latents have unit variance, so that the mean colour of 8x8 pixels
 would count no more than the faintest of sixteen patterns. It follows the length ``d_c`` of what the decoder's shortcut
-makes of the channel, ``a_c ~ d_c^p`` with mean 1. ``w`` is the min-SNR weight (Hang et al. 2023, arXiv:2303.09556), with a floor, because the schedule ends without any
-signal (Lin et al. 2024, arXiv:2305.08891) and the first step of a rendering starts there. Hints know no colour, so
-colours and strokes have to be taken from the style.
+makes of the channel, ``a_c ~ d_c^p`` with mean 1. ``w`` is the min-SNR weight (Hang et al. 2023, arXiv:2303.09556),
+with a floor, because the schedule ends without any signal (Lin et al. 2024, arXiv:2305.08891) and the first step of a
+rendering starts there. The network answers about a guess of the result in the style's colours
+(:mod:`impasto.nets.prior`); detail has to come from hints and style.
 
 Crossed pairs, a content and another picture's style, have no target. The network paints them from pure noise in one
 step without gradient, that is noised to a step ``t`` again, and the picture ``y`` that it then predicts is decoded:
@@ -43,6 +44,7 @@ from impasto.nets.hints import (
     hint_statistics,
     style_features,
 )
+from impasto.nets.prior import Colours, coarse, colours_of, recoloured
 from impasto.nets.styled_attention import StyleShare
 from impasto.nets.teachers import Teacher
 from impasto.ops.samplers import sample
@@ -102,13 +104,18 @@ class DiffusionTask:
         kinds = (self.photographs, self.artworks)
         crops = np.concatenate([kind.crops(rng, CALIBRATION // 2, rule) for kind in kinds])
         found: list[StyleFeatures] = []
+        squares: list[Tensor] = []
         power: dict[str, list[Tensor]] = {}
         for part in torch.split(_to_float(torch.from_numpy(crops)), 8):
             maps = self.encoder(part, STYLE_LAYERS)
             found.append(style_features(maps, part))
+            rest = self.autoencoder.encode(part) - self.autoencoder.encode(_guess(part, colours_of(part)))
+            squares.append(rest.square().mean((0, 2, 3)))
             for name in STYLE_LAYERS:
                 power.setdefault(name, []).append(feature_statistics(maps[name]).deviation.square().mean(0))
         self.scales = {name: _bounded(torch.stack(parts).mean(0).sqrt()) for name, parts in power.items()}
+        spread: Tensor = network.spread  # type: ignore[assignment]
+        spread.copy_(1.2 * torch.stack(squares).mean(0).sqrt()[:, None, None])  # other crops' colours lie further off
         style = network.style_encoder
         cells = torch.cat([features.cells.flatten(0, 1) for features in found])
         whole = torch.cat([features.whole for features in found])
@@ -172,31 +179,35 @@ class DiffusionTask:
             )
             features = style_features(style_maps, style)
             latents = self.autoencoder.encode(content[:own]).repeat(self.recipe.data.draws, 1, 1, 1)
+            guess = self.autoencoder.encode(_guess(content, features.colours))
+            own_guess = guess[:own].repeat(self.recipe.data.draws, 1, 1, 1)
         noise, t = batch["noise"][:draws], batch["t"][:draws]
         noisy = self.noising.q_sample(latents, noise, t)
         wanted = self.noising.training_target(latents, noise, t, parametrisation=PARAMETRISATION)
         found = model(
-            noisy, t, _part(hints, 0, own), _styles(features, 0, own), without_style=batch["without_style"]
+            noisy, t, own_guess, _part(hints, 0, own), _styles(features, 0, own), without_style=batch["without_style"]
         ).float()
         snr = self.noising.min_snr_weight(t.cpu(), weights.gamma, parametrisation=PARAMETRISATION).to(found)
         error = (self.importance * (found - wanted).square()).mean((1, 2, 3))  # [draws]
         terms = {"own": weights.own * (snr.clamp_min(weights.floor) * error).mean()}
         if crossed:
-            told = (_part(hints, own, own + crossed), _styles(features, own, own + crossed))
+            told = (guess[own:], _part(hints, own, own + crossed), _styles(features, own, own + crossed))
             painted = self._painted(model, batch["noise"][draws:], batch["t"][draws:], *told)
             seen = {name: part[own:] for name, part in style_maps.items()}
             terms |= self._judged(painted, maps["relu4_1"][own:], seen, weights)
         return terms
 
-    def _painted(self, model: nn.Module, noise: Tensor, t: Tensor, hints: ContentHints, style: StyleFeatures) -> Tensor:
+    def _painted(
+        self, model: nn.Module, noise: Tensor, t: Tensor, prior: Tensor, hints: ContentHints, style: StyleFeatures
+    ) -> Tensor:
         """Crossed pairs: a first guess from noise, noised again, and the picture predicted from that."""
         first, second = noise.chunk(2)
         last = torch.full_like(t, self.noising.steps - 1)
         with torch.no_grad():
-            answer = model(first, last, hints, style).float()
+            answer = model(first, last, prior, hints, style).float()
             guess = self.noising.predicted_x0(answer, first, last, parametrisation=PARAMETRISATION)
             noisy = self.noising.q_sample(guess, second, t)
-        answer = model(noisy, t, hints, style).float()
+        answer = model(noisy, t, prior, hints, style).float()
         latents = self.noising.predicted_x0(answer, noisy, t, parametrisation=PARAMETRISATION)
         return self.autoencoder.decode(latents).float()
 
@@ -240,9 +251,11 @@ class DiffusionTask:
         hints = network.hints(content_hints(maps, content, hint_statistics(maps, content)))
         codes = network.codes(style_features(self.encoder(styles, STYLE_LAYERS), styles))
         shares = [StyleShare(codes, noise.new_ones(1, 1, 1, 1))]
+        guess = self.autoencoder.encode(_guess(content.expand(len(styles), -1, -1, -1), colours_of(styles)))
 
         def denoise(noisy: Tensor, t: int | Tensor) -> Tensor:
-            return network.denoise(noisy, torch.as_tensor(t, device=noisy.device).expand(len(noisy)), hints, shares)
+            step = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
+            return network.denoise(noisy, step, guess, hints, shares)
 
         latents = sample(
             "dpm-solver++",
@@ -266,7 +279,13 @@ def _part(hints: ContentHints, begin: int, end: int) -> ContentHints:
 
 
 def _styles(features: StyleFeatures, begin: int, end: int) -> StyleFeatures:
-    return StyleFeatures(features.cells[begin:end], features.whole[begin:end])
+    colours = Colours(features.colours.mean[begin:end], features.colours.root[begin:end])
+    return StyleFeatures(features.cells[begin:end], features.whole[begin:end], colours)
+
+
+def _guess(content: Tensor, colours: Colours) -> Tensor:
+    """What the diffusion starts from, in pixels."""
+    return recoloured(coarse(content), colours_of(content), colours)
 
 
 def _bounded(deviation: Tensor) -> Tensor:
