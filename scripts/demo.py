@@ -1,4 +1,4 @@
-"""The first minute: a photograph in several presets on one sheet, and a cat in the strokes of one picture.
+"""The first minute: a photograph in several styles on one sheet, and a cat in the strokes of one picture.
 
 Photographs are those that scikit-image carries; the style picture is painted here, so nothing is downloaded.
 """
@@ -14,21 +14,14 @@ import skimage.data
 from PIL import Image, ImageDraw, ImageFilter
 
 import impasto
-from impasto.image import write_picture
-from impasto.sheet import contact_sheet
+from impasto.image import Picture, write_picture
+from impasto.image.color import resize
+from impasto.sheet import label_grid
+from impasto.types import FloatArray
 
-PRESETS = [
-    "ukiyo-e",
-    "irises",
-    "wheatfield",
-    "divisionism",
-    "pink-hills",
-    "ink-wash",
-    "charcoal",
-    "gold-leaf",
-    "tarot",
-    "nocturne",
-]
+FILTERS = ["composition-vii", "sunlit-mill", "starry-pen", "great-wave"]  # of the engine johnson
+PRESETS = ["irises", "tarot", "pink-hills", "ink-wash", "sunflowers", "gold-leaf"]  # of the engine local
+WIDTH = 384
 
 
 def paint_style(side: int = 512, seed: int = 4) -> Image.Image:
@@ -57,6 +50,21 @@ def paint_style(side: int = 512, seed: int = 4) -> Image.Image:
     return picture.filter(ImageFilter.GaussianBlur(0.6))
 
 
+def paint_sheet(photo: Picture, style: Image.Image) -> FloatArray:
+    """The photograph, four trained filters of ``johnson``, presets of ``local``, and the style of a picture."""
+    size = (max(1, round(photo.height * WIDTH / photo.width)), WIDTH)
+    small = np.clip(resize(photo.pixels, size), 0, 1)
+    cells = [("photograph", small)]
+    johnson, local = impasto.Stylizer.load("johnson"), impasto.Stylizer.load("local")
+    for stylizer, names in ((johnson, FILTERS), (local, PRESETS)):
+        for name in names:
+            field = impasto.StyleField.constant(stylizer.encode(name))
+            cells.append((name, stylizer.render(small, field).pixels))
+    swirls = impasto.StyleField.constant(local.encode(style, name="style.png"))
+    cells.append(("style.png, painted by this script", local.render(small, swirls).pixels))
+    return label_grid(cells, columns=4)
+
+
 def main(folder: Path) -> None:
     """Write the pictures and say where they are."""
     begun = time.perf_counter()
@@ -66,12 +74,10 @@ def main(folder: Path) -> None:
     style = paint_style()
     style.save(folder / "style.png")
 
-    stylizer = impasto.Stylizer.load("brush")
-    swirls = stylizer.encode(style, name="style.png, painted by this demo")
-    sheet = contact_sheet(stylizer, photo, [*PRESETS, swirls])
-    write_picture(folder / "sheet.png", sheet)
-    impasto.stylize(photo.pixels, PRESETS[0]).save(folder / f"coffee-{PRESETS[0]}.jpg")
-    print(f"{len(PRESETS) + 2} paintings in {time.perf_counter() - begun:.1f} s, now one stroke by stroke ...")
+    write_picture(folder / "sheet.png", paint_sheet(photo, style))
+    impasto.stylize(photo.pixels, FILTERS[0], engine="johnson").save(folder / f"coffee-{FILTERS[0]}.jpg")
+    count = len(FILTERS) + len(PRESETS) + 2
+    print(f"{count} paintings in {time.perf_counter() - begun:.1f} s, now one stroke by stroke ...")
     cat = impasto.stylize(skimage.data.chelsea(), style, engine="quilt")
     cat.save(folder / "cat.png")
     print(f"look at {(folder / 'cat.png').resolve()}")

@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 
 import impasto
-from demo import paint_style
+from demo import paint_sheet, paint_style
 from drawn_styles import draw_glass, draw_ink
 from impasto.config import StylizeConfig
 from impasto.image import Picture, write_picture
@@ -22,29 +22,18 @@ from impasto.image.color import resize
 from impasto.sheet import contact_sheet, label_grid
 from impasto.types import FloatArray
 
-SHOWN = [
-    "ukiyo-e",
-    "wheatfield",
-    "ink-wash",
-    "divisionism",
-    "gold-leaf",
-    "tarot",
-    "nocturne",
-    "pink-hills",
-    "charcoal",
-    "irises",
-    "cubism",
-]
-
 
 def main(folder: Path) -> None:
     """Write every picture."""
     folder.mkdir(parents=True, exist_ok=True)
     stylizer = impasto.Stylizer.load("brush")
     astronaut, cat = (impasto.read_picture(array) for array in (skimage.data.astronaut(), skimage.data.chelsea()))
-    write_picture(folder / "sheet.jpg", contact_sheet(stylizer, astronaut, SHOWN), quality=90)
+    write_picture(folder / "sheet.jpg", paint_sheet(astronaut, paint_style()), quality=90)
     everything = contact_sheet(stylizer, cat, list(stylizer.engine.presets()), width=320)
     write_picture(folder / "presets.jpg", everything, quality=88)
+    local = impasto.Stylizer.load("local")
+    everything = contact_sheet(local, cat, list(local.engine.presets()), width=320)
+    write_picture(folder / "presets-local.jpg", everything, quality=88)
     write_picture(folder / "field.jpg", field_sheet(stylizer, astronaut), quality=90)
     write_picture(folder / "quilt-failures.jpg", quilt_failures(astronaut), quality=88)
     square = Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])).resize((512, 512))
