@@ -185,6 +185,11 @@ def test_start_0_leaves_nothing_to_paint(engine, codes, photo):
     assert np.array_equal(*made)
 
 
+def test_without_noise_the_seed_does_not_matter(engine, codes, photo):
+    made = [engine.render(photo, StyleField.constant(codes[0]), settings(seed, temperature=0.0)) for seed in (1, 2)]
+    assert np.array_equal(*made)
+
+
 def test_light_is_a_control(engine, codes, photo):
     field = StyleField.constant(codes[0])
     assert not np.array_equal(
@@ -194,7 +199,15 @@ def test_light_is_a_control(engine, codes, photo):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"guidance": -1.0}, {"start": 1.5}, {"sampler": "euler"}, {"device": "abacus"}, {"light": 2}],
+    [
+        {"steps": 0},
+        {"guidance": -1.0},
+        {"start": 1.5},
+        {"sampler": "euler"},
+        {"device": "abacus"},
+        {"light": 2},
+        {"temperature": -0.1},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(UsageError):

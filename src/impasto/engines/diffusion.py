@@ -13,6 +13,9 @@ on no sphere: ``mix_mode`` ``slerp`` mixes like ``linear``.
 The network works about a guess, the photograph without fine detail in the styles' colours
 (:mod:`impasto.nets.prior`).
 
+``temperature`` scales the noise at the start, as in Glow (Kingma & Dhariwal 2018, arXiv:1807.03039, section 5): a
+network that was trained for a short time leaves some of it in the picture as grain.
+
 Guidance (Ho & Salimans 2022, arXiv:2207.12598) compares with the network's answer without any style and costs a second
 evaluation for each step; at 1 there is none.
 """
@@ -255,7 +258,7 @@ class Diffusion:
             latents = sample(
                 options.sampler,
                 denoise,
-                noise_for(shape, generators),
+                options.temperature * noise_for(shape, generators),
                 schedule=self._schedule,
                 steps=options.steps,
                 parametrisation=PARAMETRISATION,

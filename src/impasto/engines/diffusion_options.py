@@ -34,6 +34,12 @@ class DiffusionOptions:
         1.0, "how strongly the photograph's light and edges are held; 0 leaves both to the style",
         smallest=0.0, largest=1.5,
     )  # fmt: skip
+    temperature: float = setting(
+        0.4,
+        "how much of the noise is used: 1 draws pictures as the network was trained to, less is calmer, 0 uses none",
+        smallest=0.0,
+        largest=1.0,
+    )
     sampler: str = setting(
         "dpm-solver++", "dpm-solver++, ddim, or ddpm for more steps with fresh noise", choices=SAMPLERS
     )

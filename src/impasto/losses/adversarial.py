@@ -37,4 +37,5 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, picture: Tensor
     """
     (wanted,) = torch.autograd.grad(reconstruction, picture, retain_graph=True)
     (found,) = torch.autograd.grad(adversarial, picture, retain_graph=True)
-    return (wanted.norm() / (found.norm() + 1e-8)).clamp(0, largest).detach()
+    weight: Tensor = (wanted.norm() / (found.norm() + 1e-8)).clamp(0, largest).detach()
+    return weight

@@ -27,6 +27,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +134,9 @@ class Autoencoder(nn.Module):
 
     def encode(self, picture: Tensor) -> Tensor:
         """``E(x)``: ``[B, 3, H, W]`` in ``[0, 1]``, sides multiples of 8, to ``[B, C, H/8, W/8]``, variance about 1."""
-        coarse: Tensor = self.analysis(functional.pixel_unshuffle(picture, FACTOR))
-        return coarse + self.encoder(picture - 0.5)
+        coarse = self.analysis(functional.pixel_unshuffle(picture, FACTOR))
+        latents: Tensor = coarse + self.encoder(picture - 0.5)
+        return latents
 
     def decode(self, latents: Tensor) -> Tensor:
         """``D(z)``: ``[B, C, h, w]`` to ``[B, 3, 8 h, 8 w]``, unbounded."""
@@ -227,7 +229,9 @@ def build_autoencoder(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> 
     """
     try:
         sizes = json.loads(texts["autoencoder"])
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()
+        }
         network = Autoencoder(AutoencoderConfig(**known))
         network.load_state_dict({name: value.float() for name, value in state.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, UsageError) as error:

@@ -36,6 +36,8 @@ class ClipStyle(nn.Module):
         tokens: length of a token and of the vector.
     """
 
+    mean: Tensor
+
     def __init__(self, embedding: int, tokens: int) -> None:
         super().__init__()
         self.tokens = tokens
@@ -58,8 +60,8 @@ class ClipStyle(nn.Module):
             )
         unit = nn.functional.normalize(embedding, dim=1)
         found = self.linear(unit - (self.mean if center is None else center))
-        rows = found[:, :-COLOURS].unflatten(1, (KEPT + 1, self.tokens))
-        colours = found[:, -COLOURS:].unflatten(1, (4, 3))
+        rows = found[:, :-COLOURS].reshape(len(found), KEPT + 1, self.tokens)
+        colours = found[:, -COLOURS:].reshape(len(found), 4, 3)
         return StyleCodes(rows[:, 1:], rows[:, 0], Colours(colours[:, 0], colours[:, 1:]))
 
 

@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,10 @@ class StyleDiffusion(nn.Module):
 
     Attributes:
         checkpointing: recompute the activations of the blocks in the backward pass, to save memory.
+        spread: how far latents lie from the guess, ``[C, 1, 1]``.
     """
+
+    spread: Tensor
 
     def __init__(self, config: DiffusionConfig | None = None) -> None:
         super().__init__()
@@ -150,7 +154,7 @@ class StyleDiffusion(nn.Module):
             shares: styles, with all of the weight that there is (see :func:`~impasto.nets.styled_attention.complete`).
         """
         alpha, sigma = self.schedule.alpha_sigma(t, noisy)
-        known = Gaussian.about(noisy, guess, self.spread, alpha, sigma)  # type: ignore[arg-type]
+        known = Gaussian.about(noisy, guess, self.spread, alpha, sigma)
         seen = torch.cat([known.noisy, guess], dim=1)
         answer: Tensor = self.net(seen, t, hints, shares, self.checkpointing)
         return known.velocity + known.scale * answer
@@ -225,6 +229,11 @@ class _HintEncoder(nn.Module):
 
 class _StyleEncoder(nn.Module):
     """Statistics of a style to tokens and a vector."""
+
+    cell_mean: Tensor
+    cell_deviation: Tensor
+    whole_mean: Tensor
+    whole_deviation: Tensor
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -319,7 +328,9 @@ def build_diffusion(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> St
     """
     try:
         sizes = json.loads(texts["diffusion"])
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in sizes.items()
+        }
         network = StyleDiffusion(DiffusionConfig(**known))
         network.load_state_dict({name: value.float() for name, value in state.items()})
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, UsageError) as error:

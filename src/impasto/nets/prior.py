@@ -73,14 +73,16 @@ def recoloured(picture: Tensor, own: Colours, wanted: Colours) -> Tensor:
     root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
     move = _power(inverse @ _power(root @ target @ root, 0.5) @ inverse, 1.0, largest=GAIN)  # [B, 3, 3], T
     moved = torch.einsum("bij,bjhw->bihw", move, picture.float() - own.mean[:, :, None, None])
-    return (moved + wanted.mean[:, :, None, None]).clamp(0, 1)
+    found: Tensor = (moved + wanted.mean[:, :, None, None]).clamp(0, 1)
+    return found
 
 
 def _power(matrix: Tensor, exponent: float, *, largest: float = float("inf")) -> Tensor:
     """A power of symmetric matrices, their eigenvalues bounded."""
     values, vectors = torch.linalg.eigh((matrix + matrix.transpose(1, 2)) / 2)
     powers = values.clamp(1e-10, largest) ** exponent
-    return (vectors * powers[:, None]) @ vectors.transpose(1, 2)
+    found: Tensor = (vectors * powers[:, None]) @ vectors.transpose(1, 2)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

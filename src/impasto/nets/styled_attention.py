@@ -61,7 +61,10 @@ def complete(shares: Sequence[StyleShare], own: StyleCodes) -> list[StyleShare]:
     used = [share for share in shares if float(share.weight.max()) > 0]
     if not used:
         return [StyleShare(own, own.tokens.new_ones(1, 1, 1, 1))]
-    rest = (1 - torch.stack(torch.broadcast_tensors(*(share.weight for share in used))).sum(0)).clamp_min(0)
+    rest = torch.ones_like(used[0].weight)
+    for share in used:
+        rest = rest - share.weight
+    rest = rest.clamp_min(0)
     return [*used, StyleShare(own, rest)] if float(rest.max()) > 1e-6 else used
 
 
@@ -128,4 +131,4 @@ class StyledAttention(nn.Module):
 
     def _split(self, rows: Tensor) -> Tensor:
         """``[B, N, C]`` to ``[B, heads, N, C / heads]``."""
-        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return rows.reshape(rows.shape[0], rows.shape[1], self.heads, -1).transpose(1, 2)

@@ -114,8 +114,9 @@ class DiffusionTask:
             for name in STYLE_LAYERS:
                 power.setdefault(name, []).append(feature_statistics(maps[name]).deviation.square().mean(0))
         self.scales = {name: _bounded(torch.stack(parts).mean(0).sqrt()) for name, parts in power.items()}
-        spread: Tensor = network.spread  # type: ignore[assignment]
-        spread.copy_(1.2 * torch.stack(squares).mean(0).sqrt()[:, None, None])  # other crops' colours lie further off
+        network.spread.copy_(
+            1.2 * torch.stack(squares).mean(0).sqrt()[:, None, None]
+        )  # other crops' colours lie further off
         style = network.style_encoder
         cells = torch.cat([features.cells.flatten(0, 1) for features in found])
         whole = torch.cat([features.whole for features in found])
@@ -238,7 +239,7 @@ class DiffusionTask:
         shape = (1, self.recipe.network.latent, SHEET_SIDE // FACTOR, SHEET_SIDE // FACTOR)
         noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(device)
         rows = [torch.cat([torch.ones_like(styles[:2]), styles])]
-        for content in contents.split(1):
+        for content in torch.split(contents, 1):
             told = torch.cat([content, styles])
             rows.append(torch.cat([content, self._sampled(model, content, told, noise)]))
         sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)

@@ -87,7 +87,7 @@ class AutoencoderRecipe(TrainingRecipe):
             ("data.basis", data.basis, "2 or more", data.basis >= 2),
         ]
         for number, stage in enumerate(self.stages):
-            weights = dataclasses.replace(self.losses, **stage.losses)  # type: ignore[arg-type]
+            weights = dataclasses.replace(self.losses, **stage.losses)
             for key in ("deviation", "adversarial"):
                 value = getattr(weights, key)
                 found.append((f"stages.{number}.losses.{key}", value, "0 or more", value >= 0))
@@ -180,7 +180,7 @@ class DiffusionRecipe(TrainingRecipe):
         for number, stage in enumerate(self.stages):
             size = stage.size
             found.append((f"stages.{number}.size", size, "a multiple of 16, 64 or more", size % 16 == 0 and size >= 64))
-            weights = dataclasses.replace(self.losses, **stage.losses)  # type: ignore[arg-type]
+            weights = dataclasses.replace(self.losses, **stage.losses)
             top = weights.noisiest
             found.append((f"stages.{number}.losses.noisiest", top, "above 0 and up to 1", 0 < top <= 1))
         return found
