@@ -248,6 +248,16 @@ def test_what_is_not_a_number_stops_the_training_and_names_the_checkpoint(
         train_diffusion(recipes["diffusion"], autoencoder=latent_file, out=tmp_path / "out", **sources)
 
 
+def test_mixed_precision_stays_close(diffusion_task):
+    diffusion_task.prepare(torch.device("cpu"))
+    batch, found = tensors(diffusion_task.batch(8, 0)), []
+    for mixed in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            found.append(diffusion_task.losses(diffusion_task.model, batch, 8))
+    for name, value in found[0].items():
+        assert found[1][name].item() == pytest.approx(value.item(), rel=0.1, abs=1e-3)
+
+
 def test_a_batch_depends_on_seed_and_number_alone(diffusion_task):
     one, two = diffusion_task.batch(8, 3), diffusion_task.batch(8, 3)
     assert all(np.array_equal(one[name], two[name]) for name in one)

@@ -48,10 +48,11 @@ class Colours:
 
 def colours_of(picture: Tensor) -> Colours:
     """The colours of ``[B, 3, H, W]``."""
-    flat = picture.float().flatten(2)
-    mean = flat.mean(2)
-    centred = flat - mean[:, :, None]
-    return Colours(mean, _power(centred @ centred.transpose(1, 2) / flat.shape[2], 0.5))
+    with torch.autocast(picture.device.type, enabled=False):  # eigenvalues need full precision
+        flat = picture.float().flatten(2)
+        mean = flat.mean(2)
+        centred = flat - mean[:, :, None]
+        return Colours(mean, _power(centred @ centred.transpose(1, 2) / flat.shape[2], 0.5))
 
 
 def coarse(picture: Tensor) -> Tensor:
@@ -68,13 +69,14 @@ def recoloured(picture: Tensor, own: Colours, wanted: Colours) -> Tensor:
         own: colours of the whole.
         wanted: what they become.
     """
-    grey = LEAST * torch.eye(3, device=picture.device)
-    covariance, target = (part.root @ part.root.transpose(1, 2) + grey for part in (own, wanted))
-    root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
-    move = _power(inverse @ _power(root @ target @ root, 0.5) @ inverse, 1.0, largest=GAIN)  # [B, 3, 3], T
-    moved = torch.einsum("bij,bjhw->bihw", move, picture.float() - own.mean[:, :, None, None])
-    found: Tensor = (moved + wanted.mean[:, :, None, None]).clamp(0, 1)
-    return found
+    with torch.autocast(picture.device.type, enabled=False):
+        grey = LEAST * torch.eye(3, device=picture.device)
+        covariance, target = (part.root @ part.root.transpose(1, 2) + grey for part in (own, wanted))
+        root, inverse = _power(covariance, 0.5), _power(covariance, -0.5)
+        move = _power(inverse @ _power(root @ target @ root, 0.5) @ inverse, 1.0, largest=GAIN)  # [B, 3, 3], T
+        moved = torch.einsum("bij,bjhw->bihw", move, picture.float() - own.mean[:, :, None, None])
+        found: Tensor = (moved + wanted.mean[:, :, None, None]).clamp(0, 1)
+        return found
 
 
 def _power(matrix: Tensor, exponent: float, *, largest: float = float("inf")) -> Tensor:

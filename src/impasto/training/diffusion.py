@@ -174,13 +174,16 @@ class DiffusionTask:
         draws = len(batch["without_style"])
         own, crossed = draws // self.recipe.data.draws, len(batch["t"]) - draws
         with torch.no_grad():
-            maps, style_maps = self.encoder(content, STYLE_LAYERS), self.encoder(style, STYLE_LAYERS)
+            maps, style_maps = (
+                {name: part.float() for name, part in self.encoder(picture, STYLE_LAYERS).items()}
+                for picture in (content, style)
+            )
             hints = _kept(
                 content_hints(maps, content, hint_statistics(maps, content)), batch["features"], batch["light"]
             )
             features = style_features(style_maps, style)
-            latents = self.autoencoder.encode(content[:own]).repeat(self.recipe.data.draws, 1, 1, 1)
-            guess = self.autoencoder.encode(_guess(content, features.colours))
+            latents = self.autoencoder.encode(content[:own]).float().repeat(self.recipe.data.draws, 1, 1, 1)
+            guess = self.autoencoder.encode(_guess(content, features.colours)).float()
             own_guess = guess[:own].repeat(self.recipe.data.draws, 1, 1, 1)
         noise, t = batch["noise"][:draws], batch["t"][:draws]
         noisy = self.noising.q_sample(latents, noise, t)
