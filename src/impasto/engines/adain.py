@@ -26,10 +26,10 @@ from torch.nn import functional
 
 from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback, RenderEstimate
-from impasto.engines.fields import resize_field
+from impasto.engines.fields import resize_field, slerped
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
-from impasto.errors import WeightsError
-from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
+from impasto.errors import UsageError, WeightsError
+from impasto.field import StyleCode, StyleField
 from impasto.image.color import resize
 from impasto.nets.adain import LAYERS, AdaInConfig, AdaInDecoder, channel_moments, transfer_field
 from impasto.nets.encoders import load_encoder
@@ -103,11 +103,8 @@ class AdaIn:
         check_field(field, (height, width), engine=self.name, identity=self.identity, length=length)
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
-        if config.mix_mode == "slerp" and len(field.layers) > 1 and field.size is None:
-            total = float(field.total)
-            shares = [float(layer.weight) for layer in field.layers]
-            code = blend_codes([layer.code for layer in field.layers], shares, mode="slerp")
-            field = StyleField((StyleLayer(code, total),))
+        if config.mix_mode == "slerp" and len(field.layers) > 1:
+            field = slerped(field)
         if config.style_scale != 1:
             plain = replace(config, style_scale=1.0)
             return paint_scaled(
@@ -120,9 +117,9 @@ class AdaIn:
         tile = min(config.tile, TILE_LIMIT)
         proxy = shrink(content, PROXY_PIXELS)
         own = self._moments(proxy) if max(height, width) > tile else None
-        painter = _Painter(self, own, None)
         small = resize_field(field, (proxy.shape[0], proxy.shape[1]))
-        painter = _Painter(self, own, color_finish(config.preserve_color, proxy, small, painter.paint))
+        plain_painter = _Painter(self, own, None)
+        painter = _Painter(self, own, color_finish(config.preserve_color, proxy, small, plain_painter.paint))
         return paint_tiles(
             content, field, painter.paint, tile=tile, halo=HALO, multiple=MULTIPLE, on_progress=on_progress
         )
@@ -207,7 +204,7 @@ def load() -> AdaIn:
 
 
 def load_decoder(card: Card) -> AdaInDecoder:
-    """The embedded decoder.
+    """The decoder of a card, frozen.
 
     Raises:
         WeightsError: see :func:`load`.
@@ -220,6 +217,6 @@ def load_decoder(card: Card) -> AdaInDecoder:
         sizes: dict[str, Any] = json.loads(texts["config"])
         decoder = AdaInDecoder(AdaInConfig(tuple(sizes["channels"]), tuple(sizes["widths"])))
         decoder.load_state_dict({name: value.float() for name, value in state.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
         raise WeightsError(f"the weights '{file.name}' are no decoder: {error}") from error
     return decoder.requires_grad_(False)

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from impasto.config import StylizeConfig
 from impasto.engines.base import Preset, ProgressCallback, RenderEstimate
-from impasto.engines.fields import resize_field
+from impasto.engines.fields import resize_field, slerped
 from impasto.engines.sessions import open_session, to_batch
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
 from impasto.errors import WeightsError
-from impasto.field import StyleCode, StyleField, StyleLayer, blend_codes
+from impasto.field import StyleCode, StyleField
 from impasto.image.color import resize
 from impasto.ops.tiling import block_means, pad_to_multiple
 from impasto.types import FloatArray
@@ -142,7 +142,7 @@ class Brush:
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
         if config.mix_mode == "slerp" and len(field.layers) > 1:
-            field = _slerped(field)
+            field = slerped(field)
         if config.style_scale != 1:
             plain = replace(config, style_scale=1.0)
             return paint_scaled(
@@ -233,14 +233,3 @@ def load() -> Brush:
     card = load_card("brush")
     encoder, net = read_weights(card, "encoder"), read_weights(card, "net")
     return Brush(card, encoder, net, read_weights(card, "presets").decode("utf-8"))
-
-
-def _slerped(field: StyleField) -> StyleField:
-    """Several codes as one on the sphere, if their shares are the same everywhere; regions stay as they are."""
-    total = field.total
-    maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
-    shares = [float(np.max(weight) / np.max(total)) for weight in maps]
-    if any(np.max(np.abs(weight - share * total)) > 1e-5 for weight, share in zip(maps, shares, strict=True)):
-        return field
-    code = blend_codes([layer.code for layer in field.layers], shares, mode="slerp")
-    return StyleField((StyleLayer(code, np.minimum(total, np.float32(1))),))

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from impasto.field import StyleField, StyleLayer
+from impasto.field import StyleField, StyleLayer, blend_codes
 from impasto.image.color import resize
 from impasto.ops.neighbourhood import box_mean, running_maximum
 from impasto.ops.tiling import quantised, to_float
 from impasto.types import FloatArray
 
-__all__ = ["composite", "resize_field", "spread_field"]
+__all__ = ["composite", "resize_field", "slerped", "spread_field"]
 
 SPREAD = 24  # pixels: three blocks of the coarsest grid on which engines weigh a field
 SHARES_PIXELS = 1_000_000  # copy on which it is looked up which style lies nearest
@@ -37,6 +37,20 @@ def resize_field(field: StyleField, size: tuple[int, int]) -> StyleField:
             for layer, weight in zip(field.layers, resized, strict=True)
         )
     )
+
+
+def slerped(field: StyleField) -> StyleField:
+    """Several codes as one on the sphere, if their shares are the same everywhere; regions stay as they are.
+
+    For a field of at least one style that is not empty everywhere, whose codes are vectors.
+    """
+    total = field.total
+    maps = [np.asarray(layer.weight, np.float32) for layer in field.layers]
+    shares = [float(np.max(weight) / np.max(total)) for weight in maps]
+    if any(np.max(np.abs(weight - share * total)) > 1e-5 for weight, share in zip(maps, shares, strict=True)):
+        return field
+    code = blend_codes([layer.code for layer in field.layers], shares, mode="slerp")
+    return StyleField((StyleLayer(code, np.minimum(total, np.float32(1))),))
 
 
 def spread_field(field: StyleField) -> tuple[StyleField, FloatArray | None]:
