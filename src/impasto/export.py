@@ -106,7 +106,13 @@ def round_to_half(model: torch.nn.Module) -> None:
 
 
 def export_set(
-    weights: Path, folder: Path, *, name: str = "brush", artworks: Sequence[Path] = (), presets: Path | None = None
+    weights: Path,
+    folder: Path,
+    *,
+    name: str = "brush",
+    encoder: str | Path = "lens",
+    artworks: Sequence[Path] = (),
+    presets: Path | None = None,
 ) -> list[ExportedFile]:
     """Everything that is shipped, from the file that a training wrote.
 
@@ -118,7 +124,8 @@ def export_set(
         weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors``, ``local.safetensors`` or
             ``diffusion.safetensors`` of a training.
         folder: where to; it is made when missing.
-        name: of the set.
+        name: of the set, of ``brush``; others have their own.
+        encoder: of ``local``, see :func:`export_local`.
         artworks: folders or tar files with the pictures that the presets name; without any there are no presets.
         presets: the table of presets; by default the packaged one.
 
@@ -131,7 +138,7 @@ def export_set(
     if "convolutions.relu1_1.weight" in state:
         return export_lens(weights, folder)
     if metadata.get("engine") == "local":
-        return export_local(weights, folder, artworks=artworks, presets=presets)
+        return export_local(weights, folder, encoder=encoder, artworks=artworks, presets=presets)
     if metadata.get("diffusion"):
         return export_diffusion(weights, folder)
     if metadata.get("encoder"):
@@ -242,7 +249,7 @@ def export_local(
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for kind, content in graphs.items():
-        path = folder / _local_file(name, kind, shared=not own)
+        path = folder / _local_file(name, kind, shared=not own and str(encoder) == "lens")
         path.write_bytes(content)
         written.append(_described(path, kind))
     identity = next(file.sha256[:16] for file in written if file.kind == "net")

@@ -20,7 +20,7 @@ from impasto.cli import app
 from impasto.config import StylizeConfig
 from impasto.engines.base import Engine, Explaining, PresetTable
 from impasto.engines.local import STYLE_PIXELS, Local
-from impasto.engines.local_codes import StoredPresets, read_presets
+from impasto.engines.local_codes import LocalPresets, StoredPresets, read_presets
 from impasto.engines.local_graphs import LocalGraphs
 from impasto.errors import FieldError, UsageError, WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer
@@ -106,9 +106,11 @@ def test_a_code_is_a_picture_that_survives_a_file(engine, codes, photo, tmp_path
 
 def test_a_code_without_its_picture_is_refused_by_name(engine, codes, photo):
     bare = StyleCode(codes[0].vector, engine.name, engine.identity, "bare")
-    for act in (engine.render, engine.explain):
-        with pytest.raises(FieldError, match="'bare' holds no picture"):
-            act(photo, StyleField.constant(bare), PLAIN)
+    other = replace(bare, parts={"picture": to_float(codes[0].parts["picture"])})
+    for code in (bare, other):
+        for act in (engine.render, engine.explain):
+            with pytest.raises(FieldError, match="'bare' holds no picture"):
+                act(photo, StyleField.constant(code), PLAIN)
 
 
 def test_only_the_last_styles_are_kept(engine):
@@ -244,6 +246,9 @@ def test_a_preset_is_explained_by_its_palette(shipped, photo):
     ("change", "words"),
     [
         ({"keys": None}, "holds no picture"),
+        ({"keys": "narrow"}, "do not fit each other or the network"),
+        ({"means": "narrow", "deviations": "narrow"}, "do not fit each other or the network"),
+        ({"counts": "number"}, "do not fit each other"),
         ({"counts": np.zeros(3, np.float32)}, "do not fit each other"),
         ({"colours": np.zeros((5, 3), np.uint8)}, "do not fit each other"),
         ({"counts": "zero"}, "empty groups"),
@@ -257,8 +262,9 @@ def test_damaged_groups_are_refused_by_name(shipped, photo, change, words):
         if value is None:
             del parts[name]
         else:
-            fills = {"zero": 0, "nan": np.nan}
-            parts[name] = np.full_like(parts[name], fills[value]) if isinstance(value, str) else value
+            kept = parts[name]
+            made = {"zero": 0 * kept, "nan": np.nan * kept, "narrow": kept[..., 1:], "number": np.array(1, np.float32)}
+            parts[name] = made[value] if isinstance(value, str) else value
     with pytest.raises(FieldError, match=f"'tarot'.*{words}"):
         shipped[0].render(photo, StyleField.constant(replace(preset, parts=parts)), PLAIN)
 
@@ -267,9 +273,27 @@ def test_presets_of_other_weights_or_none_at_all_are_refused():
     content = read_weights(load_card("local"), "presets")
     with pytest.raises(WeightsError, match="presets were made with other weights"):
         read_presets(content, engine="local", identity="0" * 16)
-    with pytest.raises(WeightsError, match="presets cannot be understood"):
-        StoredPresets.unpacked(content[:1000])
+    for damaged in (content[:1000], content[:500_000] + bytes(64) + content[500_064:], b"\x93NUMPY"):
+        with pytest.raises(WeightsError, match="presets cannot be understood"):
+            StoredPresets.unpacked(damaged)
     assert len(read_presets(b"", engine="local", identity="0" * 16)) == 0
+
+
+@pytest.mark.parametrize("damage", ["about", "groups", "counts", "basis"])
+def test_a_file_without_the_presets_that_it_names_is_refused(damage):
+    card = load_card("local")
+    stored = StoredPresets.unpacked(read_weights(card, "presets"))
+    about = json.loads(stored.about)
+    about["presets"][0]["groups"] += 1
+    damaged = {
+        "about": replace(stored, about='{"weights": "' + card.identity + '"}'),
+        "groups": replace(stored, about=json.dumps(about)),
+        "counts": replace(stored, counts=stored.counts[1:]),
+        "basis": replace(stored, basis=stored.basis[1:]),
+    }
+    assert len(LocalPresets(stored, engine="local", identity=card.identity)) == len(about["presets"])
+    with pytest.raises(WeightsError, match="presets cannot be understood"):
+        LocalPresets(damaged[damage], engine="local", identity=card.identity)
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -404,7 +428,7 @@ def test_the_export_writes_graphs_and_a_true_card(name, photo, tmp_path):
     written = export.export_local(source, tmp_path / "out", encoder=own_lens(tmp_path))
     card = load_card(name, tmp_path / "out")
     assert {file.kind: file.name for file in written} == {
-        "encoder": "lens-encoder.onnx" if mobile is None else "local-mobile-encoder.onnx",
+        "encoder": f"{name}-encoder.onnx",  # not lens's own, which another card lists
         "net": f"{name}.onnx",
         "training": f"{name}.safetensors",
     } | {kind: f"{name}-{kind}.onnx" for kind in ("tokens", "attention", "blend")}

@@ -16,11 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def _export(
-    weights: Annotated[
-        Path, typer.Argument(help="NAME.safetensors of a training.", show_default=False)
-    ],
+    weights: Annotated[Path, typer.Argument(help="NAME.safetensors of a training.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.", show_default=False)],
-    name: Annotated[str, typer.Option(help="Name of the set of weights.")] = "brush",
+    name: Annotated[str, typer.Option(help="Name of a set of weights of brush.")] = "brush",
+    encoder: Annotated[
+        str, typer.Option(help="Encoder of local: lens, or the file of the one that it was trained behind.")
+    ] = "lens",
     artworks: Annotated[
         list[Path] | None,
         typer.Option(help="Folder or tar with the pictures that the presets name; repeat for several."),
@@ -36,5 +37,6 @@ def _export(
         from impasto.export import export_set
     except ImportError as error:
         raise MissingExtraError("export", "export") from error
-    for file in export_set(weights, output, name=name, artworks=artworks or (), presets=presets):
+    written = export_set(weights, output, name=name, encoder=encoder, artworks=artworks or (), presets=presets)
+    for file in written:
         typer.echo(f"{file.name}  {file.bytes / 1e6:.2f} MB  sha256 {file.sha256}")

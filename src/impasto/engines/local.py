@@ -215,10 +215,11 @@ class Local:
         for layer in field.layers:
             code = layer.code
             if "picture" not in code.parts:
-                check_parts(code)
+                keys, values = self._graphs.widths
+                check_parts(code, keys=keys, values=values)
                 continue
             picture = code.parts["picture"]
-            if picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or min(picture.shape) < 1:
                 raise FieldError(f"the style '{code.name}' holds no picture, which {self.name} needs: encode it again")
             if code.vector.size != 3 * THUMBNAIL**2:
                 raise FieldError(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,20 +38,27 @@ __all__ = ["PARTS", "LocalPresets", "StoredPresets", "check_parts", "codes_of", 
 PARTS = ("keys", "means", "deviations", "counts", "colours")
 
 
-def check_parts(code: StyleCode) -> None:
+def check_parts(code: StyleCode, *, keys: int, values: int) -> None:
     """A code without a picture holds groups of places.
 
+    Args:
+        code: the code.
+        keys: ``D'``, length of a key.
+        values: ``C + C'``, length of a mean.
+
     Raises:
-        FieldError: it does not, or they do not fit each other.
+        FieldError: it does not, or they do not fit each other or the network.
     """
     parts = code.parts
     if any(name not in parts for name in PARTS):
         raise FieldError(f"the style '{code.name}' holds no picture, which {code.engine} needs: encode it again")
     shapes = [parts[name].shape for name in PARTS]
-    count = len(parts["counts"])
-    whole = count > 0 and all(len(shape) == 2 and shape[0] == count for shape in (*shapes[:3], shapes[4]))
-    if not whole or len(shapes[3]) != 1 or shapes[1] != shapes[2] or shapes[4] != (count, 3):
-        raise FieldError(f"the groups of places in the style '{code.name}' do not fit each other: {shapes}")
+    count = parts["counts"].size
+    if count == 0 or shapes != [(count, keys), (count, values), (count, values), (count,), (count, 3)]:
+        raise FieldError(
+            f"the groups of places in the style '{code.name}' do not fit each other or the network, with keys of "
+            f"{keys} and values of {values} numbers: {dict(zip(PARTS, shapes, strict=True))}"
+        )
     if code.vector.size != 3 * count:
         raise FieldError(f"the style '{code.name}' has {code.vector.size} numbers, its {count} groups make {3 * count}")
     finite = all(np.isfinite(parts[name]).all() for name in PARTS[:4])
@@ -125,7 +133,7 @@ class StoredPresets:
                     keys=int(stored["keys"]),
                     **floats,
                 )
-        except (KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        except (EOFError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise WeightsError(f"the presets cannot be understood: {error}; reinstall impasto") from error
 
 
@@ -136,16 +144,8 @@ class LocalPresets(Mapping[str, Preset]):
         self._stored = stored
         self._engine = engine
         self._identity = identity
-        self._rows: dict[str, dict[str, Any]] = {}
+        self._rows = {} if stored is None else _rows(stored, identity)
         self._known: dict[str, Preset] = {}
-        if stored is not None:
-            about = json.loads(stored.about)
-            if about["weights"] != identity:
-                raise WeightsError("the presets were made with other weights; reinstall impasto")
-            first = 0
-            for row in about["presets"]:
-                self._rows[row["name"]] = row | {"part": slice(first, first + row["groups"])}
-                first += row["groups"]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -175,6 +175,30 @@ class LocalPresets(Mapping[str, Preset]):
         }
         vector = np.asarray(stored.colours[part].reshape(-1), np.float32) / np.float32(255)
         return StyleCode(vector, self._engine, self._identity, name, parts)
+
+
+def _rows(stored: StoredPresets, identity: str) -> dict[str, dict[str, Any]]:
+    """Title and credit of each preset by name, and as ``part`` where its groups lie.
+
+    Raises:
+        WeightsError: the presets belong to other weights, or the file does not hold the groups that it names.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    try:
+        about = json.loads(stored.about)
+        if about["weights"] != identity:
+            raise WeightsError("the presets were made with other weights; reinstall impasto")
+        end = 0
+        for row in about["presets"]:
+            begin, end = end, end + row["groups"]
+            rows[row["name"]] = {key: row[key] for key in ("title", "credit")} | {"part": slice(begin, end)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"the presets cannot be understood: {error!r}; reinstall impasto") from error
+    wanted = [(len(stored.steps), len(stored.centre)), (len(stored.steps), end), (end,), (end, 3)]
+    found = [part.shape for part in (stored.basis, stored.coordinates, stored.counts, stored.colours)]
+    if found != wanted:
+        raise WeightsError(f"the presets cannot be understood: arrays of {found}, not {wanted}; reinstall impasto")
+    return rows
 
 
 class _Codes(Mapping[str, StyleCode]):

@@ -124,6 +124,13 @@ class LocalGraphs:
         """``C`` of ``relu4_1``."""
         return int(self._net().get_inputs()[0].shape[1])
 
+    @property
+    def widths(self) -> tuple[int, int]:
+        """``D'`` of a key, and ``C + C'`` of the values that are averaged."""
+        inputs = self._attention().get_inputs()
+        keys, values = (int(one.shape[1]) for one in inputs[2:4])
+        return keys, values // 2
+
     def tokens(self, style: Features) -> Tokens:
         """What is kept of a style; every place is a token."""
         feed = {"matching": np.ascontiguousarray(style.matching), "middle": np.ascontiguousarray(style.middle)}
