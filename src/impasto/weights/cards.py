@@ -30,7 +30,7 @@ class Card:
 
     Attributes:
         name: of the set, the card's file name without its ending.
-        files: the files by kind (``net``, ``encoder``, ``training``, ``presets``).
+        files: the files by kind (``net``, ``encoder``, ``training``, ``presets``, and an engine's further graphs).
         facts: the whole card as read: licences, training, measurements, limits.
     """
 
