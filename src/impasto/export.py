@@ -189,8 +189,7 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     path = folder / "adain.safetensors"
     write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
     written = [_described(path, "net")]
-    count = sum(value.numel() for value in state.values())
-    _write_card(folder / "adain.toml", "adain", {"net": count}, metadata, written)
+    _write_card(folder / "adain.toml", "adain", _counts(state), metadata, written)
     return written
 
 
@@ -261,11 +260,7 @@ def export_local(
     if path.resolve() != weights.resolve():
         write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
     written.append(_described(path, "training"))
-    parameters: dict[str, int] = {}
-    for key, value in state.items():
-        part = key.partition(".")[0]
-        parameters[part] = parameters.get(part, 0) + value.numel()
-    _write_card(folder / f"{name}.toml", name, parameters, metadata, written)
+    _write_card(folder / f"{name}.toml", name, _counts(state), metadata, written)
     return written
 
 
@@ -513,6 +508,15 @@ def johnson_card(
     lines += ["", "[[files]]", f'name = "{file.name}"', f'kind = "{file.kind}"']
     lines += [f"bytes = {file.bytes}", f'sha256 = "{file.sha256}"']
     return "\n".join(lines) + "\n"
+
+
+def _counts(state: dict[str, torch.Tensor]) -> dict[str, int]:
+    """Parameters of each part of a network, by the first word of their names."""
+    counts: dict[str, int] = {}
+    for key, value in state.items():
+        part = key.partition(".")[0]
+        counts[part] = counts.get(part, 0) + value.numel()
+    return counts
 
 
 def _count(module: torch.nn.Module) -> int:
