@@ -13,6 +13,14 @@ from impasto.errors import MissingExtraError, UnknownNameError, UsageError
 __all__ = ["ENGINES", "engine_options", "engine_spec", "load_engine", "options_type"]
 
 ENGINES: dict[str, EngineSpec] = {
+    "adain": EngineSpec(
+        name="adain",
+        factory="impasto.engines.adain:load",
+        extra="torch",
+        summary="any style in one feed-forward pass: the moments of its deep features, exchanged and decoded",
+        capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False),
+        card="adain",
+    ),
     "brush": EngineSpec(
         name="brush",
         factory="impasto.engines.brush:load",
