@@ -185,7 +185,7 @@ class Vgg(Teacher):
         features = (picture - self.mean) / self.std
         found: dict[str, Tensor] = {}
         for key, name in self._plan:
-            features = torch.relu(self.features[key](features)) if key else functional.max_pool2d(features, 2)
+            features = torch.relu_(self.features[key](features)) if key else functional.max_pool2d(features, 2)
             if name in layers:
                 found[name] = features
             if len(found) == len(layers):
