@@ -337,7 +337,7 @@ def test_a_shipped_card_is_true(path):
     for fact in ("recipe", "tolerance", "limits", "style_picture", "input", "size_rules"):
         assert card[fact].strip(), fact
     assert card["steps"] > 0 and card["hours"] > 0 and card["teachers"]
-    assert card["curve"]["step"][-1] == card["steps"]
+    assert card["steps"] - 50 < card["curve"]["step"][-1] <= card["steps"]  # the log has every fiftieth step
     assert tomllib.loads(card["recipe"])["network"]
 
 

@@ -89,7 +89,7 @@ def test_what_is_wrong_is_said_before_anything_is_painted(app, arguments, tmp_pa
     assert "--engine-set takes NAME=VALUE" in str(error("--engine-set", "iterations"))
     assert "iteration" in str(error("--engine-set", "iteration=3"))
     trained = error("--engine", "johnson")
-    assert isinstance(trained, UsageError) and "learn from one of brush" in str(trained)
+    assert isinstance(trained, UsageError) and "learn from one of adain, brush" in str(trained)
     (tmp_path / "empty").mkdir()
     nothing = error("--engine", "brush", "--adapt", str(tmp_path / "empty"))
     assert isinstance(nothing, TrainingError) and "no picture found" in str(nothing)

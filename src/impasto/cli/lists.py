@@ -107,9 +107,9 @@ def _presets(
     from impasto.stylizer import Stylizer
 
     stylizer = Stylizer.load(engine)
-    if not isinstance(stylizer.engine, PresetTable):
+    table = stylizer.engine.preset_table() if isinstance(stylizer.engine, PresetTable) else {}
+    if not table:
         raise UsageError(f"the engine '{engine}' has no presets")
-    table = stylizer.engine.preset_table()
     if sheet is not None:
         if photo is None:
             raise UsageError("--sheet needs a --photo to paint")
