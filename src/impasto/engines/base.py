@@ -105,6 +105,8 @@ class EngineSpec:
         card: name of the weights card, or an empty string.
         options: ``module:Class`` of the dataclass with the engine's own settings, or an empty string. The module
             imports nothing heavy: listings read it.
+        environment: variable that names a model which does not come with impasto, or an empty string; a server offers
+            the engine only where it is set.
     """
 
     name: str
@@ -114,6 +116,7 @@ class EngineSpec:
     capabilities: Capabilities
     card: str
     options: str = ""
+    environment: str = ""
 
 
 @runtime_checkable

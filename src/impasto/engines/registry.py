@@ -54,6 +54,7 @@ ENGINES: dict[str, EngineSpec] = {
         capabilities=Capabilities(field=True, tiles=False, chance=True, gpu=True, slow=True),
         card="",
         options="impasto.engines.latent_options:LatentOptions",
+        environment="IMPASTO_LATENT_MODEL",
     ),
     "local": EngineSpec(
         name="local",

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -389,12 +390,14 @@ def list_engines() -> list[dict[str, Any]]:
     rows = []
     for spec in ENGINES.values():
         kind, missing = options_type(spec.name), missing_extra(spec.extra)
+        without_model = bool(spec.environment) and not os.environ.get(spec.environment)
+        needed = f"pip install 'impasto[{spec.extra}]'" if missing else f"{spec.environment}=FOLDER"
         rows.append(
             {
                 "name": spec.name,
                 "summary": spec.summary,
-                "available": not missing,
-                "install": f"pip install 'impasto[{spec.extra}]'" if missing else "",
+                "available": not missing and not without_model,
+                "install": needed if missing or without_model else "",
                 "slow": spec.capabilities.slow,
                 "capabilities": dataclasses.asdict(spec.capabilities),
                 "options": [] if kind is None else describe_settings(kind),
