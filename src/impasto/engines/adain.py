@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -106,14 +106,7 @@ class AdaIn:
         if config.mix_mode == "slerp" and len(field.layers) > 1:
             field = slerped(field)
         if config.style_scale != 1:
-            plain = replace(config, style_scale=1.0)
-            return paint_scaled(
-                content,
-                field,
-                config.style_scale,
-                lambda *args: self.render(args[0], args[1], plain, args[2]),
-                on_progress,
-            )
+            return paint_scaled(content, field, config, self.render, on_progress)
         tile = min(config.tile, TILE_LIMIT)
         proxy = shrink(content, PROXY_PIXELS)
         own = self._moments(proxy) if max(height, width) > tile else None

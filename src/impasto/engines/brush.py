@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -144,14 +144,7 @@ class Brush:
         if config.mix_mode == "slerp" and len(field.layers) > 1:
             field = slerped(field)
         if config.style_scale != 1:
-            plain = replace(config, style_scale=1.0)
-            return paint_scaled(
-                content,
-                field,
-                config.style_scale,
-                lambda *args: self.render(args[0], args[1], plain, args[2]),
-                on_progress,
-            )
+            return paint_scaled(content, field, config, self.render, on_progress)
         tile = config.tile if height * width <= HUGE_PIXELS else min(config.tile, HUGE_TILE)
         painter = self._painter(content, field, config, tiled=max(height, width) > tile)
         return paint_tiles(

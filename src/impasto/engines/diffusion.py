@@ -25,7 +25,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -164,14 +163,7 @@ class Diffusion:
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
         if config.style_scale != 1:
-            plain = replace(config, style_scale=1.0)
-            return paint_scaled(
-                content,
-                field,
-                config.style_scale,
-                lambda *args: self.render(args[0], args[1], plain, args[2]),
-                on_progress,
-            )
+            return paint_scaled(content, field, config, self.render, on_progress)
         base, (wide, cover) = to_float(content), spread_field(field)
         painted = self._sparing(base, wide, config, options, on_progress)
         proxy = shrink(content, PROXY_PIXELS)

@@ -131,10 +131,7 @@ class Johnson:
         if not field.layers:
             return content.copy()
         if config.style_scale != 1:
-            plain = replace(config, style_scale=1.0)
-            return paint_scaled(
-                content, field, config.style_scale, lambda *now: self.render(now[0], now[1], plain, now[2]), on_progress
-            )
+            return paint_scaled(content, field, config, self.render, on_progress)
         networks = [self._network(layer.code) for layer in field.layers]
         tile = _tile(size, config)
         proxy = shrink(content, PROXY_PIXELS)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -132,14 +132,7 @@ class Local:
         if not field.layers or float(np.max(field.total)) == 0:
             return content.copy()
         if config.style_scale != 1:
-            plain = replace(config, style_scale=1.0)
-            return paint_scaled(
-                content,
-                field,
-                config.style_scale,
-                lambda *args: self.render(args[0], args[1], plain, args[2]),
-                on_progress,
-            )
+            return paint_scaled(content, field, config, self.render, on_progress)
         tile = min(config.tile, TILE_LIMIT)
         proxy = shrink(content, PROXY_PIXELS)
         small = resize_field(field, (proxy.shape[0], proxy.shape[1]))

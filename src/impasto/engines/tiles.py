@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback, RenderProgress
 from impasto.engines.fields import resize_field
 from impasto.errors import FieldError
@@ -112,24 +113,27 @@ def color_finish(
 def paint_scaled(
     content: NDArray[Any],
     field: StyleField,
-    scale: float,
-    render: Callable[[NDArray[Any], StyleField, ProgressCallback | None], NDArray[Any]],
+    config: StylizeConfig,
+    render: Callable[[NDArray[Any], StyleField, StylizeConfig, ProgressCallback | None], NDArray[Any]],
     on_progress: ProgressCallback | None,
 ) -> NDArray[Any]:
     """Other strokes: paint the photograph at another size, where a network's strokes cover more or less of it.
+
+    ``render`` is the engine's own, which is called with a ``style_scale`` of 1.
 
     Smaller strokes: paint it enlarged and reduce the painting. Larger strokes: the coarse painting gives everything
     that survives the reduction, the painting at full size the finer detail, as in a Laplacian pyramid (Burt &
     Adelson 1983). Holds several float copies of the picture.
     """
+    scale, plain = config.style_scale, replace(config, style_scale=1.0)
     height, width = content.shape[:2]
     size = (max(1, round(height / scale)), max(1, round(width / scale)))
     other = quantised(resize(to_float(content), size), content.dtype)
     passes = 2 if scale > 1 else 1
-    coarse = to_float(render(other, resize_field(field, size), part_of(on_progress, 0, passes)))
+    coarse = to_float(render(other, resize_field(field, size), plain, part_of(on_progress, 0, passes)))
     painted = resize(coarse, (height, width))
     if scale > 1:
-        fine = to_float(render(content, field, part_of(on_progress, 1, passes)))
+        fine = to_float(render(content, field, plain, part_of(on_progress, 1, passes)))
         painted += fine - resize(resize(fine, size), (height, width))
     result = quantised(painted, content.dtype)
     untouched = np.broadcast_to(field.total == 0, (height, width))

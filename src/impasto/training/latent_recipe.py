@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
 
 from impasto.nets.autoencoder import AutoencoderConfig
 from impasto.nets.diffusion import DiffusionConfig
@@ -63,7 +62,7 @@ class AutoencoderWeights:
 
 
 @dataclass(frozen=True)
-class AutoencoderRecipe(TrainingRecipe):
+class AutoencoderRecipe(TrainingRecipe[AutoencoderWeights]):
     """Everything that decides a training of the autoencoder, apart from where the pictures lie."""
 
     name: str = "autoencoder"
@@ -71,11 +70,6 @@ class AutoencoderRecipe(TrainingRecipe):
     data: AutoencoderData = field(default_factory=AutoencoderData)
     losses: AutoencoderWeights = field(default_factory=AutoencoderWeights)
     stages: tuple[Stage, ...] = (Stage(size=96),)
-
-    def weights_at(self, step: int) -> AutoencoderWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data and of the noise."""
@@ -151,7 +145,7 @@ class DiffusionWeights:
 
 
 @dataclass(frozen=True)
-class DiffusionRecipe(TrainingRecipe):
+class DiffusionRecipe(TrainingRecipe[DiffusionWeights]):
     """Everything that decides a training of ``diffusion``, apart from the autoencoder and where the pictures lie."""
 
     name: str = "diffusion"
@@ -159,11 +153,6 @@ class DiffusionRecipe(TrainingRecipe):
     data: DiffusionData = field(default_factory=DiffusionData)
     losses: DiffusionWeights = field(default_factory=DiffusionWeights)
     stages: tuple[Stage, ...] = (Stage(size=96),)
-
-    def weights_at(self, step: int) -> DiffusionWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data, and sizes that the network's two levels can halve."""

@@ -7,18 +7,16 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from accelerate import PartialState  # type: ignore[import-untyped]
-
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.autoencoder import Autoencoder, build_autoencoder
 from impasto.nets.encoders import load_encoder
 from impasto.training.autoencoder import AutoencoderTask, AutoencoderTrunk
-from impasto.training.data import PictureSet, genre_weights
+from impasto.training.data import PictureSet
 from impasto.training.diffusion import DiffusionTask
+from impasto.training.job import artworks, run_task
 from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
-from impasto.training.loop import Progress, train
+from impasto.training.loop import Progress
 from impasto.training.recipe import read_recipe, recipe_to_toml
-from impasto.training.run import _record
 from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
 
@@ -61,20 +59,15 @@ def train_autoencoder(
         OutputError: the folder or the result cannot be written.
     """
     recipe = read_recipe(AutoencoderRecipe, recipe_path, overrides)
-    weights = None if style_manifest is None else genre_weights(style_manifest)
-    task = AutoencoderTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), load_encoder())
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    task = AutoencoderTask(recipe, PictureSet(contents), artworks(styles, style_manifest), load_encoder())
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "autoencoder.safetensors"
-    if is_main:
+    if trained is not None:
         trunk = AutoencoderTrunk(recipe)
         trunk.load_state_dict(trained.model.state_dict())
         state = {name: value.half() for name, value in trunk.autoencoder.state_dict().items()}
         config = json.dumps(dataclasses.asdict(recipe.network))
-        write_tensors(path, state, {"autoencoder": config, "recipe": text, "step": str(trained.step)})
+        write_tensors(path, state, {"autoencoder": config, "recipe": recipe_to_toml(recipe), "step": str(trained.step)})
     return path
 
 
@@ -117,28 +110,23 @@ def train_diffusion(
         OutputError: the folder or the result cannot be written.
     """
     recipe = read_recipe(DiffusionRecipe, recipe_path, overrides)
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     latent = load_autoencoder(autoencoder)
     if latent.config.channels != recipe.network.latent:
         raise UsageError(
             f"the autoencoder '{autoencoder}' has {latent.config.channels} channels, the recipe's network expects "
             f"{recipe.network.latent}; set network.latent"
         )
-    task = DiffusionTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), latent, load_encoder())
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    task = DiffusionTask(recipe, PictureSet(contents), artworks(styles, style_manifest), latent, load_encoder())
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "diffusion.safetensors"
-    if is_main:
+    if trained is not None:
         tensors = dict(trained.model.state_dict())
         tensors |= {f"autoencoder.{name}": value for name, value in latent.state_dict().items()}
         texts = {
             "diffusion": json.dumps(dataclasses.asdict(recipe.network)),
             "autoencoder": json.dumps(dataclasses.asdict(latent.config)),
             "encoder": load_card("lens").identity,
-            "recipe": text,
+            "recipe": recipe_to_toml(recipe),
             "step": str(trained.step),
         }
         write_tensors(path, {name: value.half() for name, value in tensors.items()}, texts)

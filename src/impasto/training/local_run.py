@@ -7,20 +7,18 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from accelerate import PartialState  # type: ignore[import-untyped]
-
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.encoders import load_encoder
 from impasto.nets.local import LAYERS
 from impasto.nets.mobile import Mobile, folded_mobile
 from impasto.nets.teachers import Teacher
-from impasto.training.data import PictureSet, genre_weights
+from impasto.training.data import PictureSet
+from impasto.training.job import artworks, run_task, sheet_picture
 from impasto.training.local import LocalTask
-from impasto.training.loop import Progress, train
+from impasto.training.loop import Progress
 from impasto.training.masks import MaskedPictures
 from impasto.training.mobile import MobileTask, MobileTrunk
 from impasto.training.recipe import LocalRecipe, MobileRecipe, read_recipe, recipe_to_toml
-from impasto.training.run import _record, _sheet_picture
 from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
 
@@ -80,32 +78,27 @@ def train_local(
         OutputError: the folder or the result cannot be written.
     """
     recipe = read_recipe(LocalRecipe, recipe_path, overrides)
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     frozen = _fitting(encoder, recipe.network.channels)
     task = LocalTask(
         recipe,
         PictureSet(contents),
-        PictureSet(styles, weights=weights),
+        artworks(styles, style_manifest),
         frozen,
         judge=frozen if str(judge) == str(encoder) else _fitting(judge, None),
         masked=MaskedPictures(masks) if masks else None,
         shown=(
-            [_sheet_picture(path, multiple=8) for path in sheet_contents],
-            [_sheet_picture(path, multiple=8) for path in sheet_styles],
+            [sheet_picture(path, multiple=8) for path in sheet_contents],
+            [sheet_picture(path, multiple=8) for path in sheet_styles],
         ),
     )
     if start_from is not None:
         _start(task, start_from)
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "local.safetensors"
-    if is_main:
+    if trained is not None:
         texts = {
             "engine": "local",
-            "recipe": text,
+            "recipe": recipe_to_toml(recipe),
             "step": str(trained.step),
             "config": json.dumps(dataclasses.asdict(recipe.network)),
             "encoder": load_card("lens").identity if str(encoder) == "lens" else Path(encoder).name,
@@ -158,21 +151,16 @@ def train_mobile(
         OutputError: the folder or the result cannot be written.
     """
     recipe = read_recipe(MobileRecipe, recipe_path, overrides)
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     judge = _fitting(teacher, recipe.network.channels)
-    task = MobileTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judge)
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    task = MobileTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judge)
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "mobile.safetensors"
-    if is_main:
+    if trained is not None:
         trunk = MobileTrunk(recipe)
         trunk.load_state_dict(trained.model.state_dict())
         mobile = folded_mobile(trunk.mobile)
         sizes = json.dumps(dataclasses.asdict(recipe.network))
-        texts = {"recipe": text, "step": str(trained.step), "mobile": sizes}
+        texts = {"recipe": recipe_to_toml(recipe), "step": str(trained.step), "mobile": sizes}
         write_tensors(path, {name: value.half() for name, value in mobile.state_dict().items()}, texts)
     return path
 

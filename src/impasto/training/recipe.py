@@ -182,8 +182,11 @@ Rule = tuple[str, Any, str, bool]
 """A key of a recipe, its value, what is wanted, and whether that holds."""
 
 
+Weights = typing.TypeVar("Weights")
+
+
 @dataclass(frozen=True)
-class TrainingRecipe:
+class TrainingRecipe(typing.Generic[Weights]):
     """What all recipes have: a name, a seed, the optimiser's schedule and the stages.
 
     A recipe has the sections ``network``, ``schedule``, ``data`` and ``losses`` and a list of ``stages``; a stage may
@@ -193,7 +196,7 @@ class TrainingRecipe:
     name: str = ""
     seed: int = 0
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    losses: Any = None
+    losses: Weights = None  # type: ignore[assignment]  # every recipe has its own
     stages: tuple[Stage, ...] = (Stage(),)
 
     @property
@@ -209,24 +212,24 @@ class TrainingRecipe:
             step -= stage.steps
         return self.stages[-1]
 
+    def weights_at(self, step: int) -> Weights:
+        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
+        changed: dict[str, Any] = dict(self.stage_at(step).losses)
+        return dataclasses.replace(self.losses, **changed)  # type: ignore[type-var]
+
     def rules(self) -> list[Rule]:
         """What must hold besides types and the rules of all recipes."""
         return []
 
 
 @dataclass(frozen=True)
-class BrushRecipe(TrainingRecipe):
+class BrushRecipe(TrainingRecipe[LossWeights]):
     """Everything that decides a training of ``brush``, apart from where the pictures lie."""
 
     name: str = "brush"
     network: BrushConfig = field(default_factory=BrushConfig)
     data: DataConfig = field(default_factory=DataConfig)
     losses: LossWeights = field(default_factory=LossWeights)
-
-    def weights_at(self, step: int) -> LossWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data, and of a loss that is not computed every step."""
@@ -286,18 +289,13 @@ class LensWeights:
 
 
 @dataclass(frozen=True)
-class LensRecipe(TrainingRecipe):
+class LensRecipe(TrainingRecipe[LensWeights]):
     """Everything that decides a training of ``lens``, apart from where the pictures lie."""
 
     name: str = "lens"
     network: LensConfig = field(default_factory=LensConfig)
     data: LensData = field(default_factory=LensData)
     losses: LensWeights = field(default_factory=LensWeights)
-
-    def weights_at(self, step: int) -> LensWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data."""
@@ -340,18 +338,13 @@ class AdaInWeights:
 
 
 @dataclass(frozen=True)
-class AdaInRecipe(TrainingRecipe):
+class AdaInRecipe(TrainingRecipe[AdaInWeights]):
     """Everything that decides a training of the decoder of ``adain``, apart from where the pictures lie."""
 
     name: str = "adain"
     network: AdaInConfig = field(default_factory=AdaInConfig)
     data: DataConfig = field(default_factory=DataConfig)
     losses: AdaInWeights = field(default_factory=AdaInWeights)
-
-    def weights_at(self, step: int) -> AdaInWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data."""
@@ -409,7 +402,7 @@ class LocalWeights:
 
 
 @dataclass(frozen=True)
-class LocalRecipe(TrainingRecipe):
+class LocalRecipe(TrainingRecipe[LocalWeights]):
     """Everything that decides a training of ``local``, apart from its encoder and where the pictures lie."""
 
     name: str = "local"
@@ -419,8 +412,7 @@ class LocalRecipe(TrainingRecipe):
 
     def weights_at(self, step: int) -> LocalWeights:
         """Loss weights at step ``step``: the recipe's, the stage's own on top, with as much of the style as is due."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        weights = dataclasses.replace(self.losses, **changed)
+        weights = super().weights_at(step)
         if step >= weights.style_warmup:
             return weights
         level = step * weights.style_levels // weights.style_warmup + 1
@@ -495,18 +487,13 @@ class JohnsonWeights:
 
 
 @dataclass(frozen=True)
-class JohnsonRecipe(TrainingRecipe):
+class JohnsonRecipe(TrainingRecipe[JohnsonWeights]):
     """Everything that decides a training of ``johnson``, apart from the style and where the photographs lie."""
 
     name: str = "johnson"
     network: JohnsonConfig = field(default_factory=JohnsonConfig)
     data: JohnsonData = field(default_factory=JohnsonData)
     losses: JohnsonWeights = field(default_factory=JohnsonWeights)
-
-    def weights_at(self, step: int) -> JohnsonWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data, and of a loss that is not computed every step."""
@@ -561,9 +548,10 @@ class DistillRecipe(JohnsonRecipe):
     losses: DistillWeights = field(default_factory=DistillWeights)
 
     def weights_at(self, step: int) -> DistillWeights:
-        """Loss weights at step ``step``: the recipe's, with the stage's own on top."""
-        changed: dict[str, Any] = dict(self.stage_at(step).losses)
-        return dataclasses.replace(self.losses, **changed)
+        """Those of ``johnson`` and the two of imitation."""
+        weights = super().weights_at(step)
+        assert isinstance(weights, DistillWeights)  # as ``losses`` are
+        return weights
 
     def rules(self) -> list[Rule]:
         """Those of ``johnson``; and stages must fit into the crops that were painted."""
@@ -576,7 +564,7 @@ class DistillRecipe(JohnsonRecipe):
         ]
 
 
-Recipe = typing.TypeVar("Recipe", bound=TrainingRecipe)
+Recipe = typing.TypeVar("Recipe", bound=TrainingRecipe[Any])
 
 
 def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> BrushRecipe:
@@ -613,7 +601,7 @@ def read_recipe(kind: type[Recipe], path: Path | None = None, overrides: tuple[s
     return recipe
 
 
-def _check(recipe: TrainingRecipe) -> None:
+def _check(recipe: TrainingRecipe[Any]) -> None:
     """Ranges; types were checked before."""
     schedule = recipe.schedule
     rules: list[Rule] = [
@@ -698,7 +686,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     raise UsageError(f"the recipe's '{where}' has the wrong type: {value!r}")
 
 
-def recipe_to_toml(recipe: TrainingRecipe) -> str:
+def recipe_to_toml(recipe: TrainingRecipe[Any]) -> str:
     """The whole recipe, defaults written out, as TOML."""
     lines = [f"name = {toml_literal(recipe.name)}", f"seed = {recipe.seed}"]
     for section in ("network", "schedule", "data", "losses"):

@@ -6,17 +6,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
-from PIL import Image, ImageOps
 from torch import nn
 
 from impasto.config import StylizeConfig
-from impasto.errors import ImageError, OutputError, UsageError, WeightsError
+from impasto.errors import UsageError, WeightsError
 from impasto.nets.adain import LAYERS
 from impasto.nets.brush import BrushModel
 from impasto.nets.encoders import load_encoder
@@ -25,12 +22,13 @@ from impasto.nets.lens import folded
 from impasto.training.adain import AdaInTask
 from impasto.training.adapt import AdaptedTask, network_of
 from impasto.training.brush import BrushTask, SheetPictures
-from impasto.training.data import PictureSet, PixelArray, genre_weights
+from impasto.training.data import PictureSet
 from impasto.training.distill import DistillTask, Painter, Painting, paint_pairs
 from impasto.training.files import load_johnson, load_model, load_teacher, save_johnson, save_lens, save_model
+from impasto.training.job import artworks, record_recipe, run_task, sheet_picture
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
-from impasto.training.loop import Progress, Trained, latest_checkpoint, step_of, train
+from impasto.training.loop import Progress, Trained, train
 from impasto.training.recipe import (
     AdaInRecipe,
     DistillRecipe,
@@ -44,8 +42,6 @@ from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
 
 __all__ = ["train_adain", "train_brush", "train_distill", "train_johnson", "train_lens"]
-
-SHEET_SIDE = 256
 
 
 def train_brush(
@@ -101,28 +97,23 @@ def train_brush(
     recipe = load_recipe(recipe_path, overrides)
     if not teachers:
         raise UsageError("training needs at least one teacher, such as torchvision's squeezenet1_0 or vgg19 weights")
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     shown = SheetPictures(
-        [_sheet_picture(path, multiple=8) for path in sheet_contents],
-        [_sheet_picture(path, multiple=1) for path in sheet_styles],
+        [sheet_picture(path, multiple=8) for path in sheet_contents],
+        [sheet_picture(path, multiple=1) for path in sheet_styles],
     )
     judges = [load_teacher(path) for path in teachers]
-    task = BrushTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judges, shown)
+    task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown)
     if start_from is not None:
         start = load_model(start_from)
         if start.config != recipe.network:
             raise UsageError(f"'{start_from}' has other sizes than the recipe's network: {start.config}")
         task.model.load_state_dict(start.state_dict())
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "brush.safetensors"
-    if is_main:
+    if trained is not None:
         model = BrushModel(recipe.network)
         model.load_state_dict(trained.model.state_dict())
-        save_model(model, path, {"recipe": text, "step": str(trained.step)})
+        save_model(model, path, {"recipe": recipe_to_toml(recipe), "step": str(trained.step)})
     return path
 
 
@@ -168,20 +159,15 @@ def train_lens(
     recipe = read_recipe(LensRecipe, recipe_path, overrides)
     if not teachers:
         raise UsageError("training needs at least one teacher, such as torchvision's squeezenet1_0 or vgg19 weights")
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     judges = [load_teacher(path) for path in teachers]
-    task = LensTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), judges)
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    task = LensTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges)
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "lens.safetensors"
-    if is_main:
+    if trained is not None:
         student = LensStudent(recipe, task.targets)
         student.load_state_dict(trained.model.state_dict())
-        write_tensors(out / "lens-student.safetensors", student.state_dict(), {"recipe": text})
-        save_lens(folded(student.trunk), path, {"recipe": text, "step": str(trained.step)})
+        write_tensors(out / "lens-student.safetensors", student.state_dict(), {"recipe": recipe_to_toml(recipe)})
+        save_lens(folded(student.trunk), path, {"recipe": recipe_to_toml(recipe), "step": str(trained.step)})
     return path
 
 
@@ -227,7 +213,6 @@ def train_adain(
         OutputError: the folder or the result cannot be written.
     """
     recipe = read_recipe(AdaInRecipe, recipe_path, overrides)
-    weights = None if style_manifest is None else genre_weights(style_manifest)
     frozen = load_encoder(encoder)
     for layer, expected in zip(LAYERS, recipe.network.channels, strict=True):
         channels = frozen.spec.layers.get(layer, (0, 0))[1]
@@ -236,18 +221,14 @@ def train_adain(
                 f"the encoder '{encoder}' has {channels or 'no'} channels at {layer}, the recipe's decoder expects "
                 f"{expected}; set network.channels"
             )
-    task = AdaInTask(recipe, PictureSet(contents), PictureSet(styles, weights=weights), frozen)
+    task = AdaInTask(recipe, PictureSet(contents), artworks(styles, style_manifest), frozen)
     if start_from is not None:
         _take_decoder(task.model, start_from)
-    text = recipe_to_toml(recipe)
-    is_main: bool = PartialState(cpu=device == "cpu").is_main_process
-    if is_main:
-        _record(out, text)
-    trained = train(task, recipe.schedule, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
+    trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "adain.safetensors"
-    if is_main:
+    if trained is not None:
         texts = {
-            "recipe": text,
+            "recipe": recipe_to_toml(recipe),
             "step": str(trained.step),
             "config": json.dumps(dataclasses.asdict(recipe.network)),
             "encoder": load_card("lens").identity if str(encoder) == "lens" else Path(encoder).name,
@@ -325,7 +306,7 @@ def train_johnson(
     recipe = read_recipe(JohnsonRecipe, recipe_path, overrides)
     picture = StylePicture.read(style, recipe.data.style_side)
     judges = [load_teacher(path) for path in teachers] or [load_encoder()]
-    shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
+    shown = [sheet_picture(path, multiple=4) for path in sheet_contents]
     task = JohnsonTask(recipe, PictureSet(contents), picture.pixels, judges, shown)
     started = {} if start_from is None else _started(task, start_from)
     targets = PictureSet(adapt) if adapt else None
@@ -413,7 +394,7 @@ def train_distill(
     picture = StylePicture.read(style, recipe.data.style_side)
     painter = Painter(engine, style, dataclasses.replace(settings or StylizeConfig(), seed=recipe.seed))
     judges = [load_teacher(path) for path in teachers] or [load_encoder()]
-    shown = [_sheet_picture(path, multiple=4) for path in sheet_contents]
+    shown = [sheet_picture(path, multiple=4) for path in sheet_contents]
     photographs = PictureSet(contents)
     targets = PictureSet(adapt) if adapt else None
     PartialState(cpu=device == "cpu")
@@ -432,7 +413,7 @@ def _claim_style(out: Path, picture: StylePicture, recipe: JohnsonRecipe) -> Non
     """Note style and recipe in the run's folder, in the main process."""
     if PartialState().is_main_process:
         picture.claim(out)
-        _record(out, recipe_to_toml(recipe))
+        record_recipe(out, recipe_to_toml(recipe))
 
 
 def _adaptation(targets: PictureSet | None) -> dict[str, str]:
@@ -450,37 +431,3 @@ def _save_style(trained: Trained, recipe: JohnsonRecipe, facts: dict[str, Any], 
         texts = {"recipe": recipe_to_toml(recipe), "step": str(trained.step), "style": json.dumps(facts)}
         save_johnson(net, path, texts)
     return path
-
-
-def _record(out: Path, recipe: str) -> None:
-    """Write ``recipe.toml``; when it is new or another one, note in ``history.jsonl`` from which step on it holds."""
-    path = out / "recipe.toml"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.read_text(encoding="utf-8") == recipe:
-            return
-        checkpoint = latest_checkpoint(out)
-        line = {
-            "step": 0 if checkpoint is None else step_of(checkpoint),
-            "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        with (out / "history.jsonl").open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
-        path.write_text(recipe, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write to the folder '{out}': {error}") from error
-
-
-def _sheet_picture(path: Path, *, multiple: int) -> PixelArray:
-    """A picture whose short side is 256 px, upright, cut so that its sides are multiples of ``multiple``."""
-    try:
-        with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot read the picture '{path}' for the sample sheets: {error}") from error
-    factor = SHEET_SIDE / min(image.size)
-    image = image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.LANCZOS)
-    pixels = np.asarray(image)
-    height, width = pixels.shape[0] // multiple * multiple, pixels.shape[1] // multiple * multiple
-    return np.ascontiguousarray(pixels[:height, :width])
