@@ -39,7 +39,9 @@ def main(folder: Path) -> None:
     square = Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])).resize((512, 512))
     write_picture(folder / "local.jpg", local_sheet([astronaut, impasto.read_picture(square)]), quality=88)
     write_picture(folder / "johnson.jpg", johnson_sheet([astronaut, impasto.read_picture(square)]), quality=88)
-    write_picture(folder / "regions-engines.jpg", regions_by_engine(astronaut), quality=90)
+    write_picture(
+        folder / "regions-engines.jpg", regions_by_engine(impasto.read_picture(skimage.data.coffee())), quality=90
+    )
 
 
 def local_sheet(photos: list[Picture]) -> FloatArray:
@@ -67,14 +69,17 @@ def johnson_sheet(photos: list[Picture]) -> FloatArray:
 
 
 def regions_by_engine(photo: Picture) -> FloatArray:
-    """One call through four engines: a style for the figure, another one behind it; below, a part of it enlarged."""
-    rows, columns = slice(60, 188), slice(150, 278)  # of 512 x 512: hair, face and what is behind them
+    """One call through four engines: a style within a polygon, another one outside; below, a part of the border."""
+    rows, columns = slice(200, 300), slice(40, 190)  # of 400 x 600: the saucer's edge and the table
+    plate = "/".join(  # an ellipse around cup and saucer
+        f"{278 + 204 * np.cos(turn):.0f},{204 + 184 * np.sin(turn):.0f}" for turn in np.linspace(0, 2 * np.pi, 40)
+    )
     above, below = [], []
     with tempfile.TemporaryDirectory() as folder:
         files = {"glass": Path(folder) / "glass.png", "strokes": Path(folder) / "strokes.png"}
         draw_glass().save(files["glass"])
         paint_style().save(files["strokes"])
-        regions = [f"background={files['glass']}", f"foreground={files['strokes']}"]
+        regions = [f"rectangle:0%,0%,100%,100%={files['glass']}", f"polygon:{plate}={files['strokes']}"]
         for engine in ("brush", "adain", "local", "gatys"):
             painted = impasto.stylize(photo.pixels, regions=regions, feather=4, engine=engine).pixels
             above.append((engine, painted))
