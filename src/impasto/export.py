@@ -35,6 +35,7 @@ from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
 from impasto.engines.local import Local
 from impasto.engines.local_graphs import LocalGraphs, measured
 from impasto.errors import OutputError, UsageError, WeightsError
+from impasto.nets.adain import build_decoder
 from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
 from impasto.nets.encoders import build_lens, load_encoder
 from impasto.nets.johnson import JohnsonNet
@@ -182,9 +183,10 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     """The decoder's file in half precision, and its card.
 
     Raises:
-        WeightsError: the file cannot be read.
+        WeightsError: the file cannot be read, or holds no decoder.
     """
     state, metadata = read_tensors(weights)
+    build_decoder(state, metadata)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "adain.safetensors"
     write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)

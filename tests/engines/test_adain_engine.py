@@ -264,5 +264,5 @@ def test_a_decoder_behind_another_encoder_is_refused(stored):
     ],
 )
 def test_a_file_that_is_no_decoder_is_refused(stored, config):
-    with pytest.raises(WeightsError, match=r"'adain\.safetensors' are no decoder"):
+    with pytest.raises(WeightsError, match="no decoder of adain"):
         load_decoder(stored(config=config))

@@ -1,8 +1,10 @@
+import json
+
 import pytest
 import torch
 
-from impasto.errors import UsageError
-from impasto.nets.adain import AdaInConfig, AdaInDecoder, adain, channel_moments, transfer_field
+from impasto.errors import UsageError, WeightsError
+from impasto.nets.adain import AdaInConfig, AdaInDecoder, adain, build_decoder, channel_moments, transfer_field
 
 
 @pytest.fixture
@@ -61,3 +63,14 @@ def test_the_decoder_gives_eight_times_the_size():
 def test_sizes_are_checked():
     with pytest.raises(UsageError, match="four widths"):
         AdaInConfig((8, 8), (4, 4))
+
+
+def test_a_file_gives_its_decoder_or_says_that_it_holds_none():
+    decoder = AdaInDecoder(AdaInConfig((6, 5), (8, 6, 4, 4)))
+    texts = {"config": json.dumps({"channels": [6, 5], "widths": [8, 6, 4, 4]})}
+    found = build_decoder({name: value.half() for name, value in decoder.state_dict().items()}, texts)
+    assert found.config == decoder.config and not found.paint.weight.requires_grad
+    torch.testing.assert_close(found.paint.weight, decoder.paint.weight, rtol=1e-3, atol=1e-3)
+    for wrong in ({}, {"config": "{}"}, {"config": json.dumps({"channels": [6, 5], "widths": [8, 6, 4, 5]})}):
+        with pytest.raises(WeightsError, match="no decoder of adain"):
+            build_decoder(decoder.state_dict(), wrong)

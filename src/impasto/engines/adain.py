@@ -13,7 +13,6 @@ Large pictures: the content's moments are measured once on a smaller copy and ho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +27,10 @@ from impasto.config import StylizeConfig
 from impasto.engines.base import ProgressCallback, RenderEstimate
 from impasto.engines.fields import resize_field, slerped
 from impasto.engines.tiles import Finish, check_field, color_finish, gated, paint_scaled, paint_tiles, shrink
-from impasto.errors import UsageError, WeightsError
+from impasto.errors import WeightsError
 from impasto.field import StyleCode, StyleField
 from impasto.image.color import resize
-from impasto.nets.adain import LAYERS, AdaInConfig, AdaInDecoder, channel_moments, transfer_field
+from impasto.nets.adain import LAYERS, AdaInDecoder, build_decoder, channel_moments, transfer_field
 from impasto.nets.encoders import load_encoder
 from impasto.nets.teachers import Teacher
 from impasto.ops.tiling import pad_to_multiple
@@ -206,10 +205,4 @@ def load_decoder(card: Card) -> AdaInDecoder:
     state, texts = read_tensors(weights_folder() / file.name, sha256=file.sha256)
     if texts.get("encoder") != load_card("lens").identity:
         raise WeightsError("the decoder of 'adain' was trained behind another encoder than the installed lens")
-    try:
-        sizes: dict[str, Any] = json.loads(texts["config"])
-        decoder = AdaInDecoder(AdaInConfig(tuple(sizes["channels"]), tuple(sizes["widths"])))
-        decoder.load_state_dict({name: value.float() for name, value in state.items()})
-    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        raise WeightsError(f"the weights '{file.name}' are no decoder: {error}") from error
-    return decoder.requires_grad_(False)
+    return build_decoder(state, texts)

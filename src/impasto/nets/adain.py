@@ -22,15 +22,18 @@ every layer.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from impasto.errors import UsageError
+from impasto.errors import UsageError, WeightsError
 from impasto.nets.decoder import FeatureDecoder
 
-__all__ = ["LAYERS", "AdaInConfig", "AdaInDecoder", "adain", "channel_moments", "transfer_field"]
+__all__ = ["LAYERS", "AdaInConfig", "AdaInDecoder", "adain", "build_decoder", "channel_moments", "transfer_field"]
 
 LAYERS = ("relu4_1", "relu3_1")
 """The encoder's layers whose moments are exchanged, at 1/8 and 1/4 of the picture."""
@@ -115,3 +118,22 @@ class AdaInDecoder(FeatureDecoder):
         deep, middle = sizes.channels
         super().__init__(deep, middle, sizes.widths)
         self.config = sizes
+
+
+def build_decoder(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> AdaInDecoder:
+    """The frozen decoder of a weights file.
+
+    Args:
+        state: the file's tensors.
+        texts: of its header, which state the sizes.
+
+    Raises:
+        WeightsError: the file holds no decoder of ``adain``.
+    """
+    try:
+        sizes: dict[str, Any] = json.loads(texts["config"])
+        decoder = AdaInDecoder(AdaInConfig(tuple(sizes["channels"]), tuple(sizes["widths"])))
+        decoder.load_state_dict({name: value.float() for name, value in state.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise WeightsError(f"the weights are no decoder of adain: {error}") from error
+    return decoder.requires_grad_(False)
