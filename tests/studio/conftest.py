@@ -125,6 +125,12 @@ class Page:
         """The newest JSON sent to a path, not counting the wall's small pictures."""
         return next(body for where, body in reversed(self.sent) if where == path and body.get("longer_side", 512) > 224)
 
+    def newest_style(self):
+        """The first style of the newest preview or painting that was asked for, not counting the wall's."""
+        paths = ("/v1/previews", "/v1/stylize")
+        asked = (body for where, body in reversed(self.sent) if where in paths and body.get("longer_side", 512) > 224)
+        return next(asked)["styles"][0]
+
     # -- what people do ----------------------------------------------------------------------------------------------
 
     def choose(self, button, files):
