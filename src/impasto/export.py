@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import tomllib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from impasto.engines.johnson_styles import INPUTS as JOHNSON_INPUTS
 from impasto.engines.johnson_styles import MARK as JOHNSON_MARK
 from impasto.engines.local import Local
 from impasto.engines.local_graphs import LocalGraphs, measured
-from impasto.errors import OutputError, UsageError, WeightsError
+from impasto.errors import OutputError, WeightsError
 from impasto.nets.adain import build_decoder
 from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
 from impasto.nets.encoders import build_lens, load_encoder
@@ -47,6 +46,7 @@ from impasto.ops.tiling import to_float
 from impasto.training.data import PictureSet
 from impasto.training.files import load_johnson, load_model, save_lens
 from impasto.training.local_presets import preset_groups, stored_presets
+from impasto.training.presets import preset_artworks, preset_table
 from impasto.training.recipe import toml_literal
 from impasto.types import FloatArray
 from impasto.weights import Card, WeightsFile, load_card
@@ -544,19 +544,9 @@ def _preset_pictures(
     Raises:
         UsageError: a preset names a picture that is not among the artworks.
     """
-    source = (
-        definition if definition is not None else resources.files("impasto.training") / "recipes/brush-presets.toml"
-    )
-    found = PictureSet(artworks)
-    index = {file: position for position, file in enumerate(found.names)}
-    entries, pictures = [], []
-    for entry in tomllib.loads(source.read_text(encoding="utf-8"))["preset"]:
-        missing = [file for file in entry["files"] if file not in index]
-        if missing:
-            raise UsageError(f"the preset '{entry['name']}' names '{missing[0]}', which is not among the artworks")
-        entries.append({key: entry[key] for key in ("name", "title", "credit")})
-        pictures.append([to_float(found.picture(index[file])) for file in entry["files"]])
-    return entries, pictures
+    table = preset_table(definition)
+    found = preset_artworks(table, PictureSet(artworks))
+    return [entry.described for entry in table], [[to_float(picture) for picture in pictures] for pictures in found]
 
 
 def _make_presets(

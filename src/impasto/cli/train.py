@@ -90,6 +90,9 @@ def brush(
     style_manifest: Manifest = None,
     changes: Changes = None,
     start_from: Annotated[Path | None, typer.Option(help="Model to start a new training from (fine-tuning).")] = None,
+    presets: Annotated[
+        Path | None, typer.Option(help="Table of presets (TOML) for data.presets; by default the packaged one.")
+    ] = None,
     device: Device = None,
     workers: Workers = 1,
     minutes: Minutes = None,
@@ -113,6 +116,7 @@ def brush(
             workers=workers,
             minutes=minutes,
             start_from=start_from,
+            presets=presets,
             on_step=display.show,
         )
     typer.echo(f"Wrote {path}")

@@ -60,6 +60,10 @@ class TeacherSpec:
         """Pixel coordinate at the centre of a layer's first position."""
         return self.origins.get(layer, (self.layers[layer][0] - 1) / 2)
 
+    def deepest(self, stride: int) -> str:
+        """The deepest layer whose stride is at most this."""
+        return [name for name, (own, _) in self.layers.items() if own <= stride][-1]
+
 
 class Teacher(nn.Module):
     """Base of the feature networks: frozen, ``[B, 3, H, W]`` in ``[0, 1]`` to named feature maps."""

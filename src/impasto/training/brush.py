@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +16,25 @@ from torch.nn import functional
 from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
 from impasto.losses.regularity import calm_loss, identity_loss, range_loss, shift_noise, stability_loss, total_variation
-from impasto.losses.statistics import Statistics, feature_statistics, style_distance
+from impasto.losses.statistics import (
+    FeatureSums,
+    Statistics,
+    feature_statistics,
+    feature_sums,
+    statistics_of,
+    style_distance,
+)
 from impasto.losses.wasserstein import random_directions, sliced_wasserstein
 from impasto.nets.brush import BrushModel
 from impasto.nets.teachers import Teacher
 from impasto.training.data import CropRule, PictureSet, PixelArray
 from impasto.training.loop import Batch
+from impasto.training.presets import PresetArt
 from impasto.training.recipe import BrushRecipe, LossWeights
 
 __all__ = ["BrushTask", "SheetPictures"]
 
+COLOURS = 4096  # of each preset
 PHASES = 8  # offsets in each direction from which a teacher may look
 
 
@@ -48,6 +58,14 @@ class _Targets:
     content: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a teacher sees in all the artworks of each of ``P`` presets."""
+
+    style: dict[str, Statistics]
+    coarse: dict[str, Statistics]
+
+
 class BrushTask:
     """The :class:`~impasto.training.loop.Task` of the ``brush`` network."""
 
@@ -58,12 +76,16 @@ class BrushTask:
         styles: PictureSet,
         teachers: Sequence[Teacher],
         shown: SheetPictures = SheetPictures(),
+        presets: PresetArt | None = None,
     ) -> None:
         self.recipe = recipe
         self.contents = contents
         self.styles = styles
         self.teachers = list(teachers)
         self.scales: list[dict[str, Tensor]] = []
+        self.presets = presets
+        self.known: list[_Known] = []
+        self.palettes = torch.empty(0)
         self.steps = recipe.steps
         self.shown = shown
         with torch.random.fork_rng(devices=[]):
@@ -74,13 +96,17 @@ class BrushTask:
     # -- data ------------------------------------------------------------------------------------------------------
 
     def batch(self, step: int, index: int) -> Batch:
-        """Contents and styles ``[B, 3, size, size]`` uint8; the last ``own_pairs`` styles are their contents."""
+        """Contents and styles ``[B, 3, side, side]`` uint8, and which preset a style is, ``[B]``, -1 for none.
+
+        The last ``own_pairs`` styles are their contents, and before these stand those of presets.
+        """
         stage = self.recipe.stage_at(step)
         data = self.recipe.data
         rng = np.random.default_rng([self.recipe.seed, index])
         photo = CropRule(stage.size, data.content_smallest, data.content_largest)
-        art = CropRule(stage.size, data.style_smallest, data.style_largest, jitter=data.style_jitter)
-        plain = replace(art, jitter=0.0)
+        side = data.style_side or stage.size
+        art = CropRule(side, data.style_smallest, data.style_largest, jitter=data.style_jitter)
+        plain = replace(art, size=stage.size, jitter=0.0)
         painted = min(int(rng.binomial(stage.batch, data.art_as_content)), stage.batch - 1)
         content = self.contents.crops(rng, stage.batch - painted, photo)
         if painted:
@@ -91,9 +117,18 @@ class BrushTask:
         else:
             style = self.styles.crops(rng, stage.batch, art)
         own = min(data.own_pairs, stage.batch)
-        if own:
+        preset = np.full(stage.batch, -1)
+        if self.presets is not None:
+            last = stage.batch - own
+            for row in range(max(0, last - data.presets), last):
+                preset[row] = rng.integers(len(self.presets))
+                style[row] = self.presets.crop(int(preset[row]), rng, side)
+        if own and side == stage.size:
             style[-own:] = content[-own:]
-        return {"content": content, "style": style}
+        elif own:
+            style[-own:] = self.contents.crops(rng, own, replace(photo, size=side))
+            content[-own:] = np.stack([_reduced(crop, stage.size) for crop in style[-own:]])
+        return {"content": content, "style": style, "preset": preset}
 
     def _similar(self, rng: np.random.Generator, count: int, rule: CropRule) -> PixelArray:
         """Of four times as many crops, those whose mean colour is nearest to the first one's."""
@@ -118,6 +153,23 @@ class BrushTask:
                         found = feature_statistics(maps).deviation.square().mean(0)
                         sums[name] = sums.get(name, torch.zeros_like(found)) + found / 8
             self.scales.append({name: _channel_scale(power) for name, power in sums.items()})
+        if self.presets is not None:
+            self._look_at_presets(self.presets, device)
+
+    @torch.no_grad()
+    def _look_at_presets(self, presets: PresetArt, device: torch.device) -> None:
+        """Statistics of all artworks of each preset, and its colours in random order."""
+        pictures = [[_to_float(_tensor(art).to(device)) for art in arts] for arts in presets.pictures]
+        self.known = []
+        for teacher, scales in zip(self.teachers, self.scales, strict=True):
+            fine, coarse = ([_pooled(teacher, arts, scales, reduce) for arts in pictures] for reduce in (1, 2))
+            self.known.append(_Known(_joined(fine), _joined(coarse)))
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        found = []
+        for arts in pictures:
+            colours = torch.cat([functional.avg_pool2d(art, 4).flatten(2) for art in arts], dim=2).cpu()
+            found.append(colours[:, :, torch.randint(colours.shape[2], (COLOURS,), generator=generator)])
+        self.palettes = torch.cat(found).to(device)  # [P, 3, COLOURS]
 
     # -- objective -------------------------------------------------------------------------------------------------
 
@@ -141,17 +193,18 @@ class BrushTask:
         down, right = (int(v) for v in rng.integers(0, phases, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
+        preset = batch["preset"].tolist()
         judging = self._judging(step, weights.judges)
         for index in judging:
             teacher, scales = self.teachers[index], self.scales[index]
             used = weights if index == 0 else replace(weights, coarse=0.0)  # longer strokes: the first one says enough
-            targets = self._targets(teacher, scales, seen, style, used)
+            targets = self._targets(index, seen, style, preset, used)
             for name, value in self._perceptual(teacher, scales, shown, targets, used).items():
                 part = value / len(judging)
                 terms[name] = terms[name] + part if name in terms else part
         if weights.color > 0:
             directions = random_directions(16, 3, torch.Generator().manual_seed(step)).to(painted.device)
-            small, palette = functional.avg_pool2d(painted, 4), functional.avg_pool2d(style, 4)
+            small, palette = functional.avg_pool2d(painted, 4), self._palette(style, preset)
             terms["color"] = weights.color * sliced_wasserstein(small, palette, directions).mean()
         if weights.stability > 0 and step % weights.stability_every == 0:
             terms["stability"] = weights.stability * self._stability(model, content, style, painted, step)
@@ -162,19 +215,40 @@ class BrushTask:
         total = len(self.teachers)
         return list(range(total)) if count in (0, total) else sorted({(step * count + i) % total for i in range(count)})
 
+    def _palette(self, style: Tensor, preset: Sequence[int]) -> Tensor:
+        """Colours of each style ``[B, 3, h, w]``, of all of it where it is a preset."""
+        found = functional.avg_pool2d(style, 4)
+        places = torch.arange(found.shape[2] * found.shape[3], device=found.device) % COLOURS
+        for row, index in enumerate(preset):
+            if index >= 0:
+                found[row] = self.palettes[index][:, places].view_as(found[row])
+        return found
+
+    @torch.no_grad()
     def _targets(
-        self, teacher: Teacher, scales: dict[str, Tensor], content: Tensor, style: Tensor, weights: LossWeights
+        self, index: int, content: Tensor, style: Tensor, preset: Sequence[int], weights: LossWeights
     ) -> _Targets:
+        teacher, scales = self.teachers[index], self.scales[index]
         spec = teacher.spec
-        with torch.no_grad():
-            maps = teacher(style, spec.style_layers)
-            wanted = _statistics(teacher, maps, scales)
-            coarse: dict[str, Statistics] = {}
-            if weights.coarse > 0:
-                small = teacher(functional.avg_pool2d(style, 2), spec.style_layers)
+        used = [
+            *(spec.content_layers if weights.content > 0 else ()),
+            *((spec.deepest(4),) if weights.detail > 0 else ()),
+        ]
+        maps = teacher(content, tuple(dict.fromkeys(used))) if used else {}
+        normalised = {name: instance_normalised(found.float()) for name, found in maps.items()}
+        unknown = [row for row, number in enumerate(preset) if number < 0]
+        shown = style[unknown]
+        wanted, coarse = {}, {}
+        if unknown:
+            wanted = _statistics(teacher, teacher(shown, spec.style_layers), scales)
+        if self.known:
+            wanted = _filled(self.known[index].style, preset, wanted)
+        if weights.coarse > 0:
+            if unknown:
+                small = teacher(functional.avg_pool2d(shown, 2), spec.style_layers)
                 coarse = _statistics(teacher, small, scales)
-            kept = teacher(content, spec.content_layers)
-            normalised = {name: instance_normalised(kept[name].float()) for name in spec.content_layers}
+            if self.known:
+                coarse = _filled(self.known[index].coarse, preset, coarse)
         return _Targets(wanted, coarse, normalised)
 
     def _perceptual(
@@ -182,18 +256,18 @@ class BrushTask:
     ) -> dict[str, Tensor]:
         """Content, style, coarse style and contrast for one teacher, each a mean over its layers."""
         spec = teacher.spec
-        layers = tuple(dict.fromkeys(spec.style_layers + spec.content_layers))
-        maps = teacher(painted, layers)
+        maps = teacher(painted, tuple(dict.fromkeys((*spec.style_layers, *targets.content))))
         found = _statistics(teacher, maps, scales)
         style = [
             style_distance(found[name], targets.style[name], gram_weight=weights.gram).mean()
             for name in spec.style_layers
         ]
-        content = [normalised_content_loss(maps[name].float(), targets.content[name]) for name in spec.content_layers]
-        terms = {
-            "style": weights.style * torch.stack(style).mean(),
-            "content": weights.content * torch.stack(content).mean(),
-        }
+        terms = {"style": weights.style * torch.stack(style).mean()}
+        for term, kept in (("content", spec.content_layers), ("detail", (spec.deepest(4),))):
+            weight = getattr(weights, term)
+            if weight > 0:
+                lost = [normalised_content_loss(maps[name].float(), targets.content[name]) for name in kept]
+                terms[term] = weight * torch.stack(lost).mean()
         if targets.coarse:
             small = _statistics(teacher, teacher(functional.avg_pool2d(painted, 2), spec.style_layers), scales)
             distances = [
@@ -245,6 +319,65 @@ class BrushTask:
 def _to_float(pixels: Tensor) -> Tensor:
     """uint8 to float32 in ``[0, 1]``, channels last in memory."""
     return (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _tensor(pixels: PixelArray) -> Tensor:
+    """``[H, W, 3]`` to ``[1, 3, H, W]``."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+
+
+def _reduced(crop: PixelArray, side: int) -> PixelArray:
+    """``[3, h, w]`` at another size."""
+    image = Image.fromarray(crop.transpose(1, 2, 0))
+    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def _pooled(
+    teacher: Teacher, pictures: Sequence[Tensor], scales: dict[str, Tensor], reduce: int
+) -> dict[str, Statistics]:
+    """Statistics of several pictures taken together, seen at 1/``reduce`` of their size."""
+    sums: dict[str, FeatureSums] = {}
+    for picture in pictures:
+        small = functional.avg_pool2d(picture, reduce) if reduce > 1 else picture
+        for name, maps in teacher(small, teacher.spec.style_layers).items():
+            found = feature_sums(maps.float())
+            sums[name] = sums[name] + found if name in sums else found
+    return {name: statistics_of(found, scales[name]) for name, found in sums.items()}
+
+
+def _joined(parts: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of one picture each, ``[1, ...]``, as those of a batch."""
+    return {
+        name: Statistics(
+            torch.cat([part[name].mean for part in parts]),
+            torch.cat([part[name].deviation for part in parts]),
+            torch.cat([part[name].covariance for part in parts]),
+        )
+        for name in parts[0]
+    }
+
+
+def _filled(
+    known: dict[str, Statistics], preset: Sequence[int], others: dict[str, Statistics]
+) -> dict[str, Statistics]:
+    """Statistics of a batch: of presets where it names them, elsewhere those of ``others`` in their order."""
+    others = others or {
+        name: Statistics(every.mean[:0], every.deviation[:0], every.covariance[:0]) for name, every in known.items()
+    }
+    waiting = itertools.count(len(next(iter(known.values())).mean))
+    order = [number if number >= 0 else next(waiting) for number in preset]
+
+    def chosen(one: Tensor, other: Tensor) -> Tensor:
+        return torch.cat([one, other])[order]
+
+    return {
+        name: Statistics(
+            chosen(every.mean, others[name].mean),
+            chosen(every.deviation, others[name].deviation),
+            chosen(every.covariance, others[name].covariance),
+        )
+        for name, every in known.items()
+    }
 
 
 def _statistics(teacher: Teacher, maps: dict[str, Tensor], scales: dict[str, Tensor]) -> dict[str, Statistics]:

@@ -274,7 +274,7 @@ def content_layer(teacher: Teacher) -> str:
     It is the paper's choice (``relu3_3`` of VGG-16). Deeper ones, which optimisation and arbitrary styles use, know
     what there is but not where its edges are, and a network of one style learns to draw none.
     """
-    return [name for name, (stride, _) in teacher.spec.layers.items() if stride <= 4][-1]
+    return teacher.spec.deepest(4)
 
 
 def to_float(pixels: Tensor) -> Tensor:

@@ -111,6 +111,10 @@ class DataConfig:
         style_jitter: HSV jitter of styles (hue turn as a part of the circle).
         art_as_content: part of the content crops that are taken from artworks.
         own_pairs: pairs of each batch whose style is the content itself (identity).
+        presets: pairs of each batch whose style is one of the shipped presets: a part of its artwork is encoded, the
+            statistics of all of it are wanted. A few styles that come again and again are learned far better than
+            thousands that are seen once (Dumoulin et al. 2017, arXiv:1610.07629).
+        style_side: side of the style crops in pixels; 0 for that of the contents.
         hard_negatives: part of the batches whose styles all come from crops of similar colour, so that the contrast
             loss must look at strokes; 0 for none.
     """
@@ -122,6 +126,8 @@ class DataConfig:
     style_jitter: float = 0.0
     art_as_content: float = 0.1
     own_pairs: int = 1
+    presets: int = 0
+    style_side: int = 0
     hard_negatives: float = 0.0
 
 
@@ -130,7 +136,8 @@ class LossWeights:
     """Weight of each term of the objective.
 
     Attributes:
-        content: instance-normalised features of the content.
+        content: instance-normalised features of the content, deep ones: what there is.
+        detail: the same of the deepest layer at a quarter of the size: where its edges are.
         style: moments and Gram matrices.
         gram: the Gram part within ``style``.
         coarse: style once more at half size, for longer strokes.
@@ -147,6 +154,7 @@ class LossWeights:
     """
 
     content: float = 1.0
+    detail: float = 0.0
     style: float = 4.0
     gram: float = 1.0
     coarse: float = 0.5
@@ -247,6 +255,8 @@ def data_rules(data: DataConfig) -> list[Rule]:
     found: list[Rule] = [
         ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
         ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
+        ("data.presets", data.presets, "0 or more", data.presets >= 0),
+        ("data.style_side", data.style_side, "0, or 32 and more", data.style_side == 0 or data.style_side >= 32),
     ]
     for kind in ("content", "style"):
         least, most = getattr(data, f"{kind}_smallest"), getattr(data, f"{kind}_largest")

@@ -29,6 +29,7 @@ from impasto.training.job import artworks, record_recipe, run_task, sheet_pictur
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
 from impasto.training.loop import Progress, Trained, train
+from impasto.training.presets import PresetArt, preset_artworks, preset_table
 from impasto.training.recipe import (
     AdaInRecipe,
     DistillRecipe,
@@ -59,6 +60,7 @@ def train_brush(
     workers: int = 1,
     minutes: float | None = None,
     start_from: Path | None = None,
+    presets: Path | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Train ``brush``, or go on with the training that ``out`` holds.
@@ -80,6 +82,7 @@ def train_brush(
         minutes: stop after this long; the next call goes on.
         start_from: a model file whose weights a new training starts from (fine-tuning). Without effect on a training
             that goes on from a checkpoint.
+        presets: table of the presets that a recipe with ``data.presets`` shows, by default the packaged one.
         on_step: called after every step.
 
     Returns:
@@ -102,7 +105,10 @@ def train_brush(
         [sheet_picture(path, multiple=1) for path in sheet_styles],
     )
     judges = [load_teacher(path) for path in teachers]
-    task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown)
+    favourites = None
+    if recipe.data.presets > 0:  # from all artworks: the manifest leaves some of them out
+        favourites = PresetArt(preset_artworks(preset_table(presets), PictureSet(styles)))
+    task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown, favourites)
     if start_from is not None:
         start = load_model(start_from)
         if start.config != recipe.network:
