@@ -1,6 +1,7 @@
 """The deployed graphs against PyTorch, and the exporter on a small network."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from impasto.engines.brush import Brush
 from impasto.errors import UsageError, WeightsError
 from impasto.field import StyleField, StyleLayer
 from impasto.image.color import resize
-from impasto.nets.brush import BrushConfig, BrushModel
+from impasto.nets.brush import MARK, BrushConfig, BrushModel
 from impasto.ops.tiling import to_float
 from impasto.training.files import load_model, save_model
 from impasto.weights import load_card, read_weights, weights_folder
@@ -139,6 +140,23 @@ def test_the_exported_safetensors_are_the_graphs_weights_in_half(exported, train
         read_weights(card, "encoder", exported),
     )
     assert max(parity.painting for parity in found) < 1e-4
+
+
+def test_presets_set_the_numbers_that_are_reserved_for_them(artwork_folder, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "brush.safetensors"
+    save_model(BrushModel(replace(TINY, reserved=3)), path, {"step": "1", "recipe": "name = 'tiny'"})
+    folder = tmp_path / "out"
+    export.export_set(path, folder, artworks=[artwork_folder], presets=artwork_folder / "presets.toml")
+    card = load_card("brush", folder)
+    engine = Brush(card, *(read_weights(card, kind, folder) for kind in ("encoder", "net")), "")
+    table = json.loads(read_weights(card, "presets", folder))["presets"]
+    codes = np.array([entry["code"] for entry in table], np.float32)
+    assert codes.shape == (2, TINY.code + 3)
+    assert codes[:, TINY.code :].tolist() == [[MARK, 0, 0], [0, MARK, 0]]
+    assert np.allclose(np.square(codes[:, : TINY.code]).mean(1), 1, atol=1e-3)
+    picture = np.zeros((40, 40, 3), np.float32)
+    assert engine.encode(picture, name="grey", config=StylizeConfig()).vector[TINY.code :].tolist() == [0, 0, 0]
 
 
 def test_a_preset_of_an_unknown_artwork_is_refused(trained, artwork_folder, tmp_path):

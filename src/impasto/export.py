@@ -35,7 +35,7 @@ from impasto.engines.local import Local
 from impasto.engines.local_graphs import LocalGraphs, measured
 from impasto.errors import OutputError, WeightsError
 from impasto.nets.adain import build_decoder
-from impasto.nets.brush import BrushModel, BrushNet, StyleEncoder
+from impasto.nets.brush import MARK, BrushModel, BrushNet, StyleEncoder
 from impasto.nets.encoders import build_lens, load_encoder
 from impasto.nets.johnson import JohnsonNet
 from impasto.nets.local import LAYERS, LocalNet, content_statistics, split_local
@@ -149,7 +149,8 @@ def export_set(
     model = load_model(weights)
     written = export_brush(model, folder, name=name)
     written.append(_save_half(model, folder / f"{name}.safetensors", metadata))
-    table = _make_presets(folder, name, written, artworks, presets) if artworks else []
+    reserved = model.config.reserved
+    table = _make_presets(folder, name, written, artworks, presets, reserved) if artworks else []
     path = folder / f"{name}-presets.json"
     content = json.dumps({"weights": written[0].sha256[:16], "presets": table}, ensure_ascii=False)
     path.write_text(content + "\n", encoding="utf-8")
@@ -202,12 +203,15 @@ def export_diffusion(weights: Path, folder: Path) -> list[ExportedFile]:
         WeightsError: the file cannot be read, or does not hold both.
     """
     state, metadata = read_tensors(weights)
-    net, autoencoder = split_diffusion(state, metadata)
+    split_diffusion(state, metadata)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "diffusion.safetensors"
     write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
     written = [_described(path, "net")]
-    parameters = {"net": _count(net), "autoencoder": _count(autoencoder)}
+    parameters: dict[str, int] = {}
+    for key, value in state.items():
+        part = key.partition(".")[0]
+        parameters[part] = parameters.get(part, 0) + value.numel()
     _write_card(folder / "diffusion.toml", "diffusion", parameters, metadata, written)
     return written
 
@@ -550,17 +554,27 @@ def _preset_pictures(
 
 
 def _make_presets(
-    folder: Path, name: str, written: Sequence[ExportedFile], artworks: Sequence[Path], definition: Path | None
+    folder: Path,
+    name: str,
+    written: Sequence[ExportedFile],
+    artworks: Sequence[Path],
+    definition: Path | None,
+    reserved: int,
 ) -> list[dict[str, Any]]:
-    """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes."""
+    """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes.
+
+    The first ``reserved`` presets set their reserved number.
+    """
     files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
     graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
     engine = Brush(Card(name, files, {}), graphs[0], graphs[1], "")
-    table = []
+    table: list[dict[str, Any]] = []
     for entry, pictures in zip(*_preset_pictures(artworks, definition), strict=True):
         vectors = [engine.encode(one, name=entry["name"], config=StylizeConfig()).vector for one in pictures]
         mean = np.mean(vectors, axis=0)
-        code = mean / np.sqrt(np.mean(np.square(mean)))
+        code = mean / np.sqrt(np.sum(np.square(mean)) / (len(mean) - reserved))  # back on the sphere of codes
+        if len(table) < reserved:
+            code[len(mean) - reserved + len(table)] = MARK
         table.append(entry | {"code": [round(float(value), 4) for value in code]})
     return table
 
@@ -661,7 +675,7 @@ def _net_inputs(
 def _net_graph(net: BrushNet) -> bytes:
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, 64, 96, generator=generator)
-    codes = torch.randn(1, 2, net.config.code, generator=generator)
+    codes = torch.randn(1, 2, net.config.length, generator=generator)
     inputs = _net_inputs(net, picture, codes, constant=False, given=True, generator=generator)
     return _export(
         net,

@@ -259,8 +259,8 @@ def test_other_errors_are_not_mistaken_for_it(engine, codes, photo, monkeypatch)
 def test_every_step_is_shown(engine, codes, photo):
     told = []
     engine.render(photo, StyleField.constant(codes[0]), settings(steps=3), told.append)
-    assert [progress.step for progress in told] == [1, 2, 3, 3] and told[-1].done == 1
-    shown = told[0].preview()
+    assert [progress.step for progress in told] == [0, 1, 2, 3, 3] and (told[0].done, told[-1].done) == (0, 1)
+    shown = told[1].preview()
     assert shown.ndim == 3 and shown.shape[2] == 3 and shown.min() >= 0 and shown.max() <= 1
     assert shown.shape[0] / shown.shape[1] == pytest.approx(97 / 83, rel=0.1)
 

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder
+from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, widened
 
 TINY = BrushConfig(code=8, quarter=8, eighth=12, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
 
@@ -133,3 +133,29 @@ def test_checkpointing_changes_neither_the_painting_nor_the_gradients():
         painted.square().sum().backward()
         results.append([painted.detach(), *(p.grad.clone() for p in model.parameters())])
     assert all(torch.allclose(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_a_reserved_number_is_a_presets_own_gains():
+    plain = make(BrushModel)
+    wide = BrushModel(dataclasses.replace(TINY, reserved=2)).eval()
+    wide.load_state_dict(widened(plain.state_dict(), TINY, wide.config))
+    content, style = picture(), picture(48, 48, seed=3)
+    code = wide.encoder(style)
+    assert code.shape == (1, TINY.code + 2)
+    assert torch.equal(code[:, TINY.code :], torch.zeros(1, 2))
+    with torch.no_grad():
+        expected = plain(content, style)
+        for marks in (None, torch.tensor([-1]), torch.tensor([1])):
+            assert torch.allclose(wide(content, style, marks), expected, atol=1e-5)
+        wide.net.affine.weight[:, TINY.code + 1] = 0.1
+        assert torch.allclose(wide(content, style, torch.tensor([0])), expected, atol=1e-5)
+        assert (wide(content, style, torch.tensor([1])) - expected).abs().max() > 1e-3
+
+
+def test_widening_changes_nothing_else():
+    state = make(BrushModel).state_dict()
+    for other in (dataclasses.replace(TINY, code=16), dataclasses.replace(TINY, code=16, reserved=3)):
+        with pytest.raises(ValueError, match="other sizes"):
+            widened(state, TINY, other)
+    with pytest.raises(ValueError, match="other sizes"):
+        widened(state, dataclasses.replace(TINY, reserved=3), TINY)

@@ -158,8 +158,10 @@ def test_one_of_two_equal_judges_asks_what_both_would(make_task):
 
 
 def test_a_batch_has_presets_before_its_own_pairs(with_presets):
-    batch = with_presets("data.own_pairs=1").batch(0, 0)
+    batch = with_presets("data.own_pairs=1", "data.marked=1").batch(0, 0)
     assert [number >= 0 for number in batch["preset"]] == [False, True, True, False]
+    assert np.array_equal(batch["marks"], batch["preset"])
+    assert (with_presets("data.marked=0").batch(0, 0)["marks"] == -1).all()
     seen = {int(number) for index in range(12) for number in with_presets().batch(0, index)["preset"]}
     assert seen == {-1, 0, 1}
     assert (with_presets("data.presets=9", "data.own_pairs=0").batch(0, 0)["preset"] >= 0).all()

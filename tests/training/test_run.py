@@ -92,6 +92,26 @@ def test_fine_tuning_starts_from_the_given_weights(recipe_file, sources, tmp_pat
         train_brush(recipe_file, **sources, out=tmp_path / "third", overrides=("network.code=16",), start_from=first)
 
 
+def test_presets_have_gains_of_their_own_after_fine_tuning(recipe_file, sources, tmp_path):
+    once = ("stages=[{steps=1, batch=2, size=32}]",)
+    first = train_brush(recipe_file, **sources, out=tmp_path / "first", overrides=once)
+    table = tmp_path / "presets.toml"
+    rows = [f'[[preset]]\nname = "{n}"\ntitle = ""\ncredit = ""\nfiles = ["art{n}.png"]\n' for n in range(2)]
+    table.write_text("\n".join(rows))
+    shown = (*once, "data.presets=2", "data.marked=1", "data.own_pairs=0", "schedule.learning_rate=0.01")
+    more = {"overrides": (*shown, "network.reserved=3"), "start_from": first, "presets": table}
+    second = train_brush(recipe_file, **sources, out=tmp_path / "second", **more)
+    before, after = (load_file(path)["net.affine.weight"] for path in (first, second))
+    own = after[:, before.shape[1] :]
+    assert own.shape[1] == 3
+    assert own[:, :2].abs().max() > 0
+    assert torch.equal(own[:, 2], torch.zeros(len(own)))  # no preset has it
+    assert load_model(second).config.reserved == 3
+    more["overrides"] = (*shown, "network.reserved=1")
+    with pytest.raises(UsageError, match="2 presets"):
+        train_brush(recipe_file, **sources, out=tmp_path / "third", **more)
+
+
 def test_mixed_precision_trains_and_saves_float32(recipe_file, sources, tmp_path):
     changes = ("schedule.precision=bf16", "stages=[{steps=2, batch=2, size=32}]")
     path = train_brush(recipe_file, **sources, out=tmp_path / "out", overrides=changes)

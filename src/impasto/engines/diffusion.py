@@ -164,6 +164,8 @@ class Diffusion:
             return content.copy()
         if config.style_scale != 1:
             return paint_scaled(content, field, config, self.render, on_progress)
+        if on_progress is not None:
+            on_progress(RenderProgress(0.0, 0, options.steps, "looking at the photograph"))
         base, (wide, cover) = to_float(content), spread_field(field)
         painted = self._sparing(base, wide, config, options, on_progress)
         proxy = shrink(content, PROXY_PIXELS)

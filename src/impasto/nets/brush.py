@@ -9,6 +9,9 @@ Two parts:
   driven by an encoder as in Ghiasi et al. 2017, arXiv:1705.06830). Because they are linear, a *field* of ``K`` codes
   with ``K`` weight maps modulates the features in place: each position gets the weighted sum of the codes' gains.
 
+A code may end with **reserved** numbers, one for each preset. The encoder leaves them 0; a preset sets its own, and so
+has gains and biases of its own on top of those that the encoder asks for, as each style of Dumoulin et al. has.
+
 Shape of the computation: pixel-unshuffle by 4, one convolution at 1/4, residual blocks at 1/8, a sub-pixel step back
 to 1/4 with a modulated skip, residual blocks there, pixel-shuffle by 4. No layer works at full resolution.
 
@@ -21,18 +24,21 @@ as the style network; the content's own code stands for "no style", which makes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["MARGIN", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder"]
+__all__ = ["MARGIN", "MARK", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder", "widened"]
 
 EPSILON = 1e-5
 MARGIN = 32
 """Reflected pixels around a picture, so that the zero padding of convolutions stays out of sight; a multiple of 8."""
+
+MARK = 4.0
+"""What a preset sets its reserved number to; so much faster do its own gains learn than the shared ones."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class BrushConfig:
     """Sizes of the network.
 
     Attributes:
-        code: length of a style code.
+        code: numbers that the encoder gives.
+        reserved: numbers behind them, one for each preset; see the module's text.
         quarter: channels at 1/4 resolution.
         eighth: channels at 1/8 resolution.
         blocks_eighth: residual blocks at 1/8 resolution.
@@ -49,15 +56,21 @@ class BrushConfig:
     """
 
     code: int = 256
+    reserved: int = 0
     quarter: int = 48
     eighth: int = 128
     blocks_eighth: int = 3
     blocks_quarter: int = 1
     encoder: tuple[int, int, int, int] = (32, 64, 128, 192)
 
+    @property
+    def length(self) -> int:
+        """Of a style code."""
+        return self.code + self.reserved
+
 
 class StyleEncoder(nn.Module):
-    """A picture ``[B, 3, H, W]`` in ``[0, 1]`` to style codes ``[B, code]`` of root mean square 1.
+    """A picture ``[B, 3, H, W]`` in ``[0, 1]`` to style codes ``[B, length]``: root mean square 1, then reserved zeros.
 
     Means and standard deviations of every stage are pooled over the picture, so any size (16 px and more) works and
     the code holds statistics, not places. There is no normalisation inside: it would remove what is to be measured.
@@ -65,6 +78,7 @@ class StyleEncoder(nn.Module):
 
     def __init__(self, config: BrushConfig) -> None:
         super().__init__()
+        self.reserved = config.reserved
         first, second, third, fourth = config.encoder
         self.stages = nn.ModuleList(
             [
@@ -88,14 +102,15 @@ class StyleEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(pooled, 512), nn.SiLU(), nn.Linear(512, config.code))
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Style codes ``[B, code]`` of pictures ``[B, 3, H, W]``."""
+        """Style codes ``[B, length]`` of pictures ``[B, 3, H, W]``."""
         features = picture * 2 - 1
         pooled = [*moments(features)]
         for stage in self.stages:
             features = stage(features)
             pooled += moments(features)
         code: Tensor = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))  # [B, code]
-        return code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
+        code = code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
+        return functional.pad(code, (0, self.reserved)) if self.reserved else code
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +199,7 @@ class BrushNet(nn.Module):
             + 2 * quarter  # the skip and the way up
             + 2 * quarter * config.blocks_quarter
         )
-        self.affine = nn.Linear(config.code, 2 * self.channels)
+        self.affine = nn.Linear(config.length, 2 * self.channels)
         self.reset()
 
     @property
@@ -207,6 +222,7 @@ class BrushNet(nn.Module):
         self.paint.weight.data.mul_(0.1)
         nn.init.normal_(self.affine.weight, std=0.3 / self.config.code**0.5)
         with torch.no_grad():
+            self.affine.weight[:, self.config.code :] = 0.0
             self.affine.bias[: self.channels] = 1.0
             self.affine.bias[self.channels :] = 0.0
 
@@ -223,7 +239,7 @@ class BrushNet(nn.Module):
 
         Args:
             picture: ``[B, 3, H, W]`` in ``[0, 1]``, ``H`` and ``W`` multiples of 8.
-            codes: ``[B, K, code]``, the last one by convention the content's own.
+            codes: ``[B, K, length]``, the last one by convention the content's own.
             weights_quarter: ``[B, K, H/4, W/4]`` or ``[B, K, 1, 1]``, the field's weights, summing to 1 over ``K``.
             weights_eighth: the same at 1/8.
             statistics: ``[B, 2, S]``, means and variances measured on a whole picture, used where ``given`` is 1.
@@ -247,6 +263,18 @@ class BrushNet(nn.Module):
         return painted, torch.cat(modulate.used, dim=1).transpose(1, 2)
 
 
+def widened(state: dict[str, Tensor], source: BrushConfig, target: BrushConfig) -> dict[str, Tensor]:
+    """Tensors of a model as those of one with more reserved numbers, which change nothing yet.
+
+    Raises:
+        ValueError: the sizes differ otherwise.
+    """
+    if replace(source, reserved=target.reserved) != target or target.reserved < source.reserved:
+        raise ValueError(f"a network of other sizes: {source}")
+    weight = state["net.affine.weight"]
+    return state | {"net.affine.weight": functional.pad(weight, (0, target.reserved - source.reserved))}
+
+
 class BrushModel(nn.Module):
     """Encoder and painter together: what is trained and saved as one file.
 
@@ -262,22 +290,33 @@ class BrushModel(nn.Module):
         self.encoder = StyleEncoder(self.config)
         self.net = BrushNet(self.config)
 
-    def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Repaint ``content`` ``[B, 3, H, W]`` fully in the style of ``style`` ``[B, 3, h, w]``; for training."""
-        if self.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(self._paint, content, style, use_reentrant=False)
-            return recomputed
-        return self._paint(content, style)
+    def forward(self, content: Tensor, style: Tensor, marks: Tensor | None = None) -> Tensor:
+        """Repaint ``content`` ``[B, 3, H, W]`` fully in the style of ``style`` ``[B, 3, h, w]``; for training.
 
-    def _paint(self, content: Tensor, style: Tensor) -> Tensor:
+        Args:
+            content: photographs.
+            style: pictures of their styles.
+            marks: which reserved number each style sets, ``[B]``, -1 for none.
+        """
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(self._paint, content, style, marks, use_reentrant=False)
+            return recomputed
+        return self._paint(content, style, marks)
+
+    def _paint(self, content: Tensor, style: Tensor, marks: Tensor | None) -> Tensor:
         height, width = content.shape[2:]
         margin = min(MARGIN, (min(height, width) - 1) // 8 * 8)  # a reflection is shorter than what it reflects
         padded = functional.pad(content, (margin,) * 4, mode="reflect")
-        painted: Tensor = self.net(padded, *self.constant_field(self.encoder(style)))[0]
+        codes = self.encoder(style)
+        if marks is not None and self.config.reserved:
+            places = torch.arange(self.config.reserved, device=codes.device)
+            own = MARK * (places == marks[:, None])  # [B, reserved]
+            codes = torch.cat([codes[:, : self.config.code], own.to(codes)], dim=1)
+        painted: Tensor = self.net(padded, *self.constant_field(codes))[0]
         return painted[:, :, margin : margin + height, margin : margin + width]
 
     @staticmethod
     def constant_field(code: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One code ``[B, code]`` everywhere, as the field arguments of :class:`BrushNet`."""
+        """One code ``[B, length]`` everywhere, as the field arguments of :class:`BrushNet`."""
         ones = code.new_ones(code.shape[0], 1, 1, 1)
         return code[:, None], ones, ones

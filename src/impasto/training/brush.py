@@ -96,7 +96,9 @@ class BrushTask:
     # -- data ------------------------------------------------------------------------------------------------------
 
     def batch(self, step: int, index: int) -> Batch:
-        """Contents and styles ``[B, 3, side, side]`` uint8, and which preset a style is, ``[B]``, -1 for none.
+        """Contents and styles ``[B, 3, side, side]`` uint8; which preset a style is, and which it says it is, ``[B]``.
+
+        -1 is none.
 
         The last ``own_pairs`` styles are their contents, and before these stand those of presets.
         """
@@ -128,7 +130,8 @@ class BrushTask:
         elif own:
             style[-own:] = self.contents.crops(rng, own, replace(photo, size=side))
             content[-own:] = np.stack([_reduced(crop, stage.size) for crop in style[-own:]])
-        return {"content": content, "style": style, "preset": preset}
+        marks = np.where(rng.random(stage.batch) < data.marked, preset, -1)
+        return {"content": content, "style": style, "preset": preset, "marks": marks}
 
     def _similar(self, rng: np.random.Generator, count: int, rule: CropRule) -> PixelArray:
         """Of four times as many crops, those whose mean colour is nearest to the first one's."""
@@ -177,7 +180,7 @@ class BrushTask:
         """The weighted terms of :class:`~impasto.training.recipe.LossWeights`."""
         weights = self.recipe.weights_at(step)
         content, style = _to_float(batch["content"]), _to_float(batch["style"])
-        painted = model(content, style).float()
+        painted = model(content, style, batch["marks"]).float()
         terms = {
             "variation": weights.variation * total_variation(painted),
             "range": weights.range * range_loss(painted),
@@ -207,7 +210,9 @@ class BrushTask:
             small, palette = functional.avg_pool2d(painted, 4), self._palette(style, preset)
             terms["color"] = weights.color * sliced_wasserstein(small, palette, directions).mean()
         if weights.stability > 0 and step % weights.stability_every == 0:
-            terms["stability"] = weights.stability * self._stability(model, content, style, painted, step)
+            terms["stability"] = weights.stability * self._stability(
+                model, content, style, batch["marks"], painted, step
+            )
         return terms
 
     def _judging(self, step: int, count: int) -> list[int]:
@@ -279,12 +284,14 @@ class BrushTask:
             terms["contrast"] = weights.contrast * style_contrast_loss(_descriptor(found), _descriptor(targets.style))
         return terms
 
-    def _stability(self, model: nn.Module, content: Tensor, style: Tensor, painted: Tensor, step: int) -> Tensor:
+    def _stability(
+        self, model: nn.Module, content: Tensor, style: Tensor, marks: Tensor, painted: Tensor, step: int
+    ) -> Tensor:
         """One of the batch's pairs again, moved by up to 4 px and a little noisy."""
         generator = torch.Generator().manual_seed(step)
         down, right = (int(v) for v in torch.randint(-4, 5, (2,), generator=generator))
         moved = shift_noise(content[:1], (down, right), 0.02, generator)
-        again = model(moved, style[:1]).float()
+        again = model(moved, style[:1], marks[:1]).float()
         return stability_loss(painted[:1], again, (down, right))
 
     # -- samples ---------------------------------------------------------------------------------------------------

@@ -114,6 +114,8 @@ class DataConfig:
         presets: pairs of each batch whose style is one of the shipped presets: a part of its artwork is encoded, the
             statistics of all of it are wanted. A few styles that come again and again are learned far better than
             thousands that are seen once (Dumoulin et al. 2017, arXiv:1610.07629).
+        marked: part of those pairs in which the preset's reserved number is set; in the others the encoder alone says
+            which style it is.
         style_side: side of the style crops in pixels; 0 for that of the contents.
         hard_negatives: part of the batches whose styles all come from crops of similar colour, so that the contrast
             loss must look at strokes; 0 for none.
@@ -127,6 +129,7 @@ class DataConfig:
     art_as_content: float = 0.1
     own_pairs: int = 1
     presets: int = 0
+    marked: float = 0.8
     style_side: int = 0
     hard_negatives: float = 0.0
 
@@ -256,6 +259,7 @@ def data_rules(data: DataConfig) -> list[Rule]:
         ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
         ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
         ("data.presets", data.presets, "0 or more", data.presets >= 0),
+        ("data.marked", data.marked, "from 0 to 1", 0 <= data.marked <= 1),
         ("data.style_side", data.style_side, "0, or 32 and more", data.style_side == 0 or data.style_side >= 32),
     ]
     for kind in ("content", "style"):

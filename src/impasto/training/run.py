@@ -15,7 +15,7 @@ from torch import nn
 from impasto.config import StylizeConfig
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.adain import LAYERS
-from impasto.nets.brush import BrushModel
+from impasto.nets.brush import BrushModel, widened
 from impasto.nets.encoders import load_encoder
 from impasto.nets.johnson import JohnsonNet
 from impasto.nets.lens import folded
@@ -108,12 +108,15 @@ def train_brush(
     favourites = None
     if recipe.data.presets > 0:  # from all artworks: the manifest leaves some of them out
         favourites = PresetArt(preset_artworks(preset_table(presets), PictureSet(styles)))
+        if 0 < recipe.network.reserved < len(favourites):
+            raise UsageError(f"network.reserved is {recipe.network.reserved}; {len(favourites)} presets need as many")
     task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown, favourites)
     if start_from is not None:
         start = load_model(start_from)
-        if start.config != recipe.network:
-            raise UsageError(f"'{start_from}' has other sizes than the recipe's network: {start.config}")
-        task.model.load_state_dict(start.state_dict())
+        try:
+            task.model.load_state_dict(widened(start.state_dict(), start.config, recipe.network))
+        except ValueError as error:
+            raise UsageError(f"'{start_from}' does not fit the recipe: {error}") from error
     trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "brush.safetensors"
     if trained is not None:
