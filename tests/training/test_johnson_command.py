@@ -176,7 +176,7 @@ def test_a_style_takes_half_a_megabyte(full_size):
 
 
 def test_a_graph_that_differs_is_not_written(tmp_path, full_size, monkeypatch):
-    monkeypatch.setattr("impasto.export._johnson_parity", lambda *_: 0.01)
+    monkeypatch.setattr("impasto.export.johnson._johnson_parity", lambda *_: 0.01)
     weights = full_size[0].parent.parent / "full.safetensors"
     with pytest.raises(WeightsError, match="differs from the torch network by 1"):
         export_johnson(weights, tmp_path / "out")
