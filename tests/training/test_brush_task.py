@@ -205,6 +205,12 @@ def test_several_artworks_of_a_preset_count_together(with_presets):
     assert torch.equal(task._palette(torch.zeros(2, 3, 32, 32), [1, -1])[1], torch.zeros(3, 8, 8))
 
 
+def test_the_sheet_shows_presets_too(with_presets):
+    task = with_presets()
+    with torch.no_grad():
+        assert task.sheet(task.model, torch.device("cpu")).size == ((1 + 4 + 2) * 48, 4 * 48)
+
+
 def test_detail_looks_at_a_quarter_of_the_size(make_task):
     task = make_task("losses.content=0.0", "losses.detail=2.0")
     task.prepare(torch.device("cpu"))

@@ -35,6 +35,7 @@ from impasto.training.recipe import BrushRecipe, LossWeights
 __all__ = ["BrushTask", "SheetPictures"]
 
 COLOURS = 4096  # of each preset
+SHEET_PRESETS = 6  # that a sample sheet shows
 PHASES = 8  # offsets in each direction from which a teacher may look
 
 
@@ -297,20 +298,24 @@ class BrushTask:
     # -- samples ---------------------------------------------------------------------------------------------------
 
     def sheet(self, model: nn.Module, device: torch.device) -> Image.Image:
-        """Styles in the first row, contents in the first column, paintings in between."""
+        """Styles and some presets in the first row, contents in the first column, paintings in between."""
         shown = self._sheet_pictures()
+        columns = [(style, -1) for style in shown.styles]
+        if self.presets is not None:
+            columns += [(arts[0], number) for number, arts in enumerate(self.presets.pictures[:SHEET_PRESETS])]
         width = max(content.shape[1] for content in shown.contents)
         height = max(content.shape[0] for content in shown.contents)
-        sheet = Image.new("RGB", ((1 + len(shown.styles)) * width, (1 + len(shown.contents)) * height), "white")
-        for column, style in enumerate(shown.styles, start=1):
+        sheet = Image.new("RGB", ((1 + len(columns)) * width, (1 + len(shown.contents)) * height), "white")
+        for column, (style, number) in enumerate(columns, start=1):
             thumbnail = Image.fromarray(style)
             thumbnail.thumbnail((width, height))
             sheet.paste(thumbnail, (column * width, 0))
-            style_batch = _to_float(torch.from_numpy(style.copy()).permute(2, 0, 1)[None].to(device))
+            style_batch = _to_float(_tensor(style).to(device))
+            mark = torch.tensor([number], device=device)
             for row, content in enumerate(shown.contents, start=1):
                 sheet.paste(Image.fromarray(content), (0, row * height))
-                content_batch = _to_float(torch.from_numpy(content.copy()).permute(2, 0, 1)[None].to(device))
-                painted = model(content_batch, style_batch)[0].clamp(0, 1).permute(1, 2, 0)
+                content_batch = _to_float(_tensor(content).to(device))
+                painted = model(content_batch, style_batch, mark)[0].clamp(0, 1).permute(1, 2, 0)
                 pixels = (painted * 255).round().byte().cpu().numpy()
                 sheet.paste(Image.fromarray(pixels), (column * width, row * height))
         return sheet
