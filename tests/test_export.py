@@ -19,7 +19,7 @@ from impasto.engines.brush import Brush
 from impasto.errors import UsageError, WeightsError
 from impasto.field import StyleField, StyleLayer
 from impasto.image.color import resize
-from impasto.nets.brush import MARK, BrushConfig, BrushModel
+from impasto.nets.brush import RESERVED_VALUE, BrushConfig, BrushModel
 from impasto.ops.tiling import to_float
 from impasto.training.files import load_model, save_model
 from impasto.weights import load_card, read_weights, weights_folder
@@ -142,19 +142,20 @@ def test_the_exported_safetensors_are_the_graphs_weights_in_half(exported, train
     assert max(parity.painting for parity in found) < 1e-4
 
 
-def test_presets_set_the_numbers_that_are_reserved_for_them(artwork_folder, tmp_path):
+def test_presets_set_the_numbers_that_are_reserved_for_their_names(artwork_folder, tmp_path):
     torch.manual_seed(0)
     path = tmp_path / "brush.safetensors"
-    save_model(BrushModel(replace(TINY, reserved=3)), path, {"step": "1", "recipe": "name = 'tiny'"})
+    facts = {"step": "1", "recipe": "name = 'tiny'", "presets": json.dumps(["both", "gone", "one"])}
+    save_model(BrushModel(replace(TINY, reserved=3)), path, facts)
     folder = tmp_path / "out"
     export.export_set(path, folder, artworks=[artwork_folder], presets=artwork_folder / "presets.toml")
     card = load_card("brush", folder)
     engine = Brush(card, *(read_weights(card, kind, folder) for kind in ("encoder", "net")), "")
     table = json.loads(read_weights(card, "presets", folder))["presets"]
-    codes = np.array([entry["code"] for entry in table], np.float32)
-    assert codes.shape == (2, TINY.code + 3)
-    assert codes[:, TINY.code :].tolist() == [[MARK, 0, 0], [0, MARK, 0]]
-    assert np.allclose(np.square(codes[:, : TINY.code]).mean(1), 1, atol=1e-3)
+    codes = {entry["name"]: np.array(entry["code"], np.float32) for entry in table}
+    assert codes["one"][TINY.code :].tolist() == [0, 0, RESERVED_VALUE]
+    assert codes["both"][TINY.code :].tolist() == [RESERVED_VALUE, 0, 0]
+    assert all(np.mean(np.square(code[: TINY.code])) == pytest.approx(1, abs=1e-3) for code in codes.values())
     picture = np.zeros((40, 40, 3), np.float32)
     assert engine.encode(picture, name="grey", config=StylizeConfig()).vector[TINY.code :].tolist() == [0, 0, 0]
 

@@ -3,13 +3,16 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from impasto.engines.brush import seen_size
 from impasto.errors import UsageError
+from impasto.losses.contrast import style_contrast_loss
 from impasto.losses.statistics import feature_statistics
-from impasto.training.brush import BrushTask, SheetPictures
+from impasto.training.brush import BrushTask, SheetPictures, _same
 from impasto.training.data import PictureSet
 from impasto.training.files import load_teacher
-from impasto.training.presets import SEEN_SIDE, PresetArt, PresetEntry, preset_artworks, preset_table
+from impasto.training.presets import PresetArt, PresetEntry, preset_artworks, preset_table
 from impasto.training.recipe import load_recipe
 
 
@@ -158,13 +161,14 @@ def test_one_of_two_equal_judges_asks_what_both_would(make_task):
 
 
 def test_a_batch_has_presets_before_its_own_pairs(with_presets):
-    batch = with_presets("data.own_pairs=1", "data.marked=1").batch(0, 0)
+    batch = with_presets("data.own_pairs=1", "data.indexed=1").batch(0, 0)
     assert [number >= 0 for number in batch["preset"]] == [False, True, True, False]
-    assert np.array_equal(batch["marks"], batch["preset"])
-    assert (with_presets("data.marked=0").batch(0, 0)["marks"] == -1).all()
+    assert np.array_equal(batch["style_index"], batch["preset"])
+    assert (with_presets("data.indexed=0").batch(0, 0)["style_index"] == -1).all()
     seen = {int(number) for index in range(12) for number in with_presets().batch(0, index)["preset"]}
     assert seen == {-1, 0, 1}
-    assert (with_presets("data.presets=9", "data.own_pairs=0").batch(0, 0)["preset"] >= 0).all()
+    with pytest.raises(UsageError, match="other artworks"):
+        with_presets("data.presets=3")
 
 
 def test_styles_may_be_larger_than_contents(with_presets):
@@ -173,28 +177,37 @@ def test_styles_may_be_larger_than_contents(with_presets):
     batch = task.batch(0, 0)
     assert batch["content"].shape == (4, 3, 48, 48)
     assert batch["style"].shape == (4, 3, 64, 64)
-    own, style = (batch[name][-1].astype(float) for name in ("content", "style"))
-    assert np.abs(own.mean((1, 2)) - style.mean((1, 2))).max() < 2  # the same picture, smaller
+    own = Image.fromarray(batch["style"][-1].transpose(1, 2, 0)).resize((48, 48), Image.Resampling.BICUBIC)
+    assert np.array_equal(batch["content"][-1], np.asarray(own).transpose(2, 0, 1))
     terms = task.losses(task.model, tensors(batch), 0)
     assert all(torch.isfinite(term) for term in terms.values())
 
 
-def test_a_preset_is_judged_by_all_of_its_artwork(with_presets):
+@pytest.mark.parametrize("reduce", [1, 2])
+@pytest.mark.parametrize("numbers", [[1, 0], [0, 0]])
+def test_a_preset_is_judged_by_all_of_its_artworks(with_presets, reduce, numbers):
     task = with_presets()
     task.prepare(torch.device("cpu"))
     teacher, scales = task.teachers[0], task.scales[0]
-    whole = torch.from_numpy(task.presets.pictures[0][0].transpose(2, 0, 1).copy())[None] / 255
-    style = torch.rand(3, 3, 48, 48)
+    preset = torch.tensor([-1, *numbers, -1])
+    style = torch.rand(4, 3, 48, 48)
+
+    def small(picture):
+        return torch.nn.functional.avg_pool2d(picture, reduce) if reduce > 1 else picture
+
     with torch.no_grad():
-        maps = teacher(whole, ("fire4",))["fire4"]
-        shown = teacher(style, ("fire4",))["fire4"]
-        targets = task._targets(0, style, style, [-1, 0, -1], task.recipe.weights_at(0))
-    wanted = feature_statistics(maps, scales["fire4"])
-    fresh = feature_statistics(shown, scales["fire4"])
-    found = targets.style["fire4"]
-    assert torch.allclose(found.covariance[1], wanted.covariance[0], atol=1e-4)
-    assert torch.allclose(found.covariance[[0, 2]], fresh.covariance[[0, 2]], atol=1e-4)
-    assert targets.coarse["fire4"].mean.shape == found.mean.shape
+        targets = task._targets(0, style, style, preset, task.recipe.weights_at(0))
+        found = (targets.style if reduce == 1 else targets.coarse)["fire4"]
+        whole = []
+        for arts in task.presets.pictures:
+            batches = [torch.from_numpy(art.transpose(2, 0, 1).copy())[None] / 255 for art in arts]
+            maps = [teacher(small(batch), ("fire4",))["fire4"].flatten(2) for batch in batches]
+            whole.append(feature_statistics(torch.cat(maps, dim=2)[..., None], scales["fire4"]))
+        fresh = feature_statistics(teacher(small(style), ("fire4",))["fire4"], scales["fire4"])
+    for part in ("mean", "deviation", "covariance"):
+        wanted = torch.stack([getattr(whole[number], part)[0] for number in numbers])
+        assert torch.allclose(getattr(found, part)[1:3], wanted, atol=1e-4), part
+        assert torch.allclose(getattr(found, part)[[0, 3]], getattr(fresh, part)[[0, 3]], atol=1e-4), part
 
 
 def test_several_artworks_of_a_preset_count_together(with_presets):
@@ -202,13 +215,31 @@ def test_several_artworks_of_a_preset_count_together(with_presets):
     task.prepare(torch.device("cpu"))
     colours = [art.reshape(-1, 3).mean(0) / 255 for art in task.presets.pictures[1]]
     assert np.allclose(task.palettes[1].mean(1), np.mean(colours, axis=0), atol=0.02)
-    assert torch.equal(task._palette(torch.zeros(2, 3, 32, 32), [1, -1])[1], torch.zeros(3, 8, 8))
+    style = torch.zeros(4, 3, 32, 32)
+    palette = task._palette(style, torch.tensor([-1, 1, 0, -1]))
+    assert torch.equal(palette[[0, 3]], torch.zeros(2, 3, 8, 8))
+    assert torch.equal(palette[1], task.palettes[1][:, :64].view(3, 8, 8))
+    assert torch.equal(palette[2], task.palettes[0][:, :64].view(3, 8, 8))
 
 
-def test_the_sheet_shows_presets_too(with_presets):
-    task = with_presets()
+def test_one_preset_twice_in_a_batch_is_no_negative_of_itself():
+    preset = torch.tensor([-1, 2, 2, -1])
+    wanted = torch.eye(3)[[0, 1, 1, 2]]
+    plain = style_contrast_loss(wanted, wanted)
+    spared = style_contrast_loss(wanted, wanted, same=_same(preset))
+    assert spared < 0.01 < 0.3 < plain
+
+
+def test_the_sheet_shows_presets_with_their_own_gains(with_presets):
+    task = with_presets("network.reserved=2")
     with torch.no_grad():
-        assert task.sheet(task.model, torch.device("cpu")).size == ((1 + 4 + 2) * 48, 4 * 48)
+        task.model.net.affine.weight[:, -1] = 0.5  # of the second preset
+        sheet = np.asarray(task.sheet(task.model, torch.device("cpu")))
+        task.model.net.affine.weight[:, -1] = 0.0
+        without = np.asarray(task.sheet(task.model, torch.device("cpu")))
+    assert sheet.shape == (4 * 48, (1 + 4 + 2) * 48, 3)
+    changed = (sheet != without).any((0, 2)).reshape(-1, 48).any(1)
+    assert changed.tolist() == [False] * 6 + [True]
 
 
 def test_detail_looks_at_a_quarter_of_the_size(make_task):
@@ -220,15 +251,21 @@ def test_detail_looks_at_a_quarter_of_the_size(make_task):
     assert terms["detail"] > 0
     content = batch["content"].float() / 255
     weights = task.recipe.weights_at(0)
-    targets = task._targets(0, content, content, [-1, -1], weights)
+    targets = task._targets(0, content, content, torch.tensor([-1, -1]), weights)
     assert list(targets.content) == ["fire4"]
     assert task._perceptual(task.teachers[0], task.scales[0], content, targets, weights)["detail"] < 1e-8
 
 
-def test_artworks_of_presets_are_seen_at_one_size():
-    art = PresetArt([[np.zeros((100, 900, 3), np.uint8)], [np.zeros((600, 400, 3), np.uint8)]])
-    assert [pictures[0].shape for pictures in art.pictures] == [(SEEN_SIDE, 2 * SEEN_SIDE, 3), (432, SEEN_SIDE, 3)]
-    assert art.crop(0, np.random.default_rng(0), 96).shape == (3, 96, 96)
+def test_artworks_of_presets_are_seen_as_the_engine_sees_styles():
+    down = np.linspace(0, 255, 100).astype(np.uint8)
+    tall = np.repeat(np.repeat(down[:, None], 60, axis=1)[..., None], 3, axis=2)
+    art = PresetArt([[tall], [np.zeros((100, 900, 3), np.uint8)]])
+    assert [pictures[0].shape[:2] for pictures in art.pictures] == [seen_size(100, 60), seen_size(100, 900)]
+    shades = art.pictures[0][0].mean((1, 2))
+    assert shades[0] < 3 and shades[-1] > 252  # nothing is cut off
+    crop = art.crop(0, np.random.default_rng(0), 96)
+    assert crop.shape == (3, 96, 96)
+    assert int(crop[0, -1, 0]) - int(crop[0, 0, 0]) == pytest.approx(255 * 96 / 480, abs=4)  # at that size
 
 
 def test_a_table_of_presets_is_read_and_faults_are_named(tmp_path, pictures):
@@ -237,8 +274,26 @@ def test_a_table_of_presets_is_read_and_faults_are_named(tmp_path, pictures):
     assert all(entry.files and entry.credit for entry in entries)
     with pytest.raises(UsageError, match=entries[0].name):
         preset_artworks(entries, PictureSet([pictures / "art"]))
+
+
+ROW = '[[preset]]\nname = "a"\ntitle = "t"\ncredit = "c"\nfiles = ["a.png"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("not toml", "no table of presets"),
+        ("preset = 3\n", "no table of presets"),
+        ("preset = []\n", "there is none"),
+        (ROW.replace('title = "t"\n', ""), "title is missing"),
+        (ROW.replace('["a.png"]', "[]"), "files is a list"),
+        (ROW.replace('["a.png"]', '"a.png"'), "files is a list"),
+        (ROW.replace('name = "a"', "name = 3"), "texts"),
+        (ROW + ROW, "'a' is there twice"),
+    ],
+)
+def test_a_faulty_table_of_presets_is_refused(tmp_path, text, fault):
     path = tmp_path / "table.toml"
-    for text in ("[[preset]]\nname = 'a'\n", "preset = 3\n", "not toml"):
-        path.write_text(text)
-        with pytest.raises(UsageError, match="no table of presets"):
-            preset_table(path)
+    path.write_text(text)
+    with pytest.raises(UsageError, match=fault):
+        preset_table(path)

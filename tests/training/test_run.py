@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from impasto.errors import ImageError, UsageError, WeightsError
-from impasto.training.files import load_model
+from impasto.training.files import load_model, reserved_names
 from impasto.training.loop import latest_checkpoint, step_of
 from impasto.training.recipe import load_recipe
 from impasto.training.run import train_brush
+from impasto.weights.files import read_tensors
 
 
 def same_weights(first, second):
@@ -93,23 +94,28 @@ def test_fine_tuning_starts_from_the_given_weights(recipe_file, sources, tmp_pat
 
 
 def test_presets_have_gains_of_their_own_after_fine_tuning(recipe_file, sources, tmp_path):
-    once = ("stages=[{steps=1, batch=2, size=32}]",)
-    first = train_brush(recipe_file, **sources, out=tmp_path / "first", overrides=once)
+    first = train_brush(
+        recipe_file, **sources, out=tmp_path / "first", overrides=("stages=[{steps=1, batch=2, size=32}]",)
+    )
     table = tmp_path / "presets.toml"
     rows = [f'[[preset]]\nname = "{n}"\ntitle = ""\ncredit = ""\nfiles = ["art{n}.png"]\n' for n in range(2)]
     table.write_text("\n".join(rows))
-    shown = (*once, "data.presets=2", "data.marked=1", "data.own_pairs=0", "schedule.learning_rate=0.01")
+    shown = ("stages=[{steps=6, batch=4, size=32}]", "data.presets=2", "data.indexed=1", "schedule.learning_rate=0.01")
     more = {"overrides": (*shown, "network.reserved=3"), "start_from": first, "presets": table}
     second = train_brush(recipe_file, **sources, out=tmp_path / "second", **more)
     before, after = (load_file(path)["net.affine.weight"] for path in (first, second))
     own = after[:, before.shape[1] :]
-    assert own.shape[1] == 3
-    assert own[:, :2].abs().max() > 0
-    assert torch.equal(own[:, 2], torch.zeros(len(own)))  # no preset has it
+    assert (own.abs().amax(0) > 0).tolist() == [True, True, False]  # no preset has the third
     assert load_model(second).config.reserved == 3
-    more["overrides"] = (*shown, "network.reserved=1")
+    assert reserved_names(read_tensors(second)[1]) == ["0", "1"]
     with pytest.raises(UsageError, match="2 presets"):
-        train_brush(recipe_file, **sources, out=tmp_path / "third", **more)
+        changed = more | {"overrides": (*shown, "network.reserved=1")}
+        train_brush(recipe_file, **sources, out=tmp_path / "third", **changed)
+    table.write_text("\n".join(rows[::-1]))
+    with pytest.raises(UsageError, match="must begin with them"):
+        train_brush(recipe_file, **sources, out=tmp_path / "third", **more | {"start_from": second})
+    with pytest.raises(UsageError, match="no effect"):
+        train_brush(recipe_file, **sources, out=tmp_path / "third", presets=table)
 
 
 def test_mixed_precision_trains_and_saves_float32(recipe_file, sources, tmp_path):

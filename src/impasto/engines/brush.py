@@ -48,6 +48,12 @@ HUGE_TILE = 640
 STYLE_LIMIT = 4  # longest side of an encoded style, in short sides
 
 
+def seen_size(height: int, width: int, short_side: float = STYLE_SIDE) -> tuple[int, int]:
+    """Height and width at which a style picture is encoded."""
+    factor, limit = short_side / min(height, width), STYLE_LIMIT * short_side
+    return max(16, round(min(limit, height * factor))), max(16, round(min(limit, width * factor)))
+
+
 class Brush:
     """The engine; :func:`load` builds it from the embedded weights."""
 
@@ -72,14 +78,7 @@ class Brush:
         return StyleCode(self._vector(style, STYLE_SIDE), self.name, self.identity, name)
 
     def _vector(self, picture: FloatArray, short_side: float) -> FloatArray:
-        height, width = picture.shape[:2]
-        factor = short_side / min(height, width)
-        limit = STYLE_LIMIT * short_side
-        size = (
-            max(16, round(min(limit, height * factor))),
-            max(16, round(min(limit, width * factor))),
-        )
-        seen = np.clip(resize(picture, size), 0, 1)
+        seen = np.clip(resize(picture, seen_size(picture.shape[0], picture.shape[1], short_side)), 0, 1)
         (code,) = self._encoder().run(None, {"picture": to_batch(seen)})
         return np.asarray(code[0], np.float32)
 

@@ -150,8 +150,8 @@ class Diffusion:
     ) -> NDArray[Any]:
         """Paint ``content`` ``[H, W, 3]`` (uint8, uint16, or float32 in ``[0, 1]``); same shape and type.
 
-        ``on_progress`` hears of every step, with a preview of the picture that it predicts. When memory ends, it hears
-        so, and the picture is painted again in smaller tiles.
+        ``on_progress`` hears that it begins, and of every step, with a preview of the picture that it predicts. When
+        memory ends, it hears so, and the picture is painted again in smaller tiles.
 
         Raises:
             FieldError: the field's maps have another size, or its codes are another engine's or of other weights.
@@ -165,7 +165,7 @@ class Diffusion:
         if config.style_scale != 1:
             return paint_scaled(content, field, config, self.render, on_progress)
         if on_progress is not None:
-            on_progress(RenderProgress(0.0, 0, options.steps, "looking at the photograph"))
+            on_progress(RenderProgress(0.0, 0, options.steps, ""))
         base, (wide, cover) = to_float(content), spread_field(field)
         painted = self._sparing(base, wide, config, options, on_progress)
         proxy = shrink(content, PROXY_PIXELS)

@@ -18,8 +18,8 @@ from impasto.engines.brush import Brush
 from impasto.errors import WeightsError
 from impasto.export.cards import ExportedFile, count, described, preset_pictures, write_card
 from impasto.export.graphs import SHAPES, TOLERANCE, onnx_graph, round_to_half
-from impasto.nets.brush import MARK, BrushModel, BrushNet, StyleEncoder
-from impasto.training.files import load_model
+from impasto.nets.brush import RESERVED_VALUE, BrushConfig, BrushModel, BrushNet, StyleEncoder
+from impasto.training.files import load_model, reserved_names
 from impasto.weights import Card, WeightsFile
 from impasto.weights.files import read_tensors
 
@@ -64,8 +64,10 @@ def export_brush_set(
     model = load_model(weights)
     written = export_brush(model, folder, name=name)
     written.append(_save_half(model, folder / f"{name}.safetensors", metadata))
-    reserved = model.config.reserved
-    table = _make_presets(folder, name, written, artworks, presets, reserved) if artworks else []
+    files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
+    graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
+    engine, names = Brush(Card(name, files, {}), graphs[0], graphs[1], ""), reserved_names(metadata)
+    table = _make_presets(engine, model.config, names, artworks, presets) if artworks else []
     path = folder / f"{name}-presets.json"
     content = json.dumps({"weights": written[0].sha256[:16], "presets": table}, ensure_ascii=False)
     path.write_text(content + "\n", encoding="utf-8")
@@ -178,26 +180,18 @@ def _save_half(model: BrushModel, path: Path, metadata: dict[str, str]) -> Expor
 
 
 def _make_presets(
-    folder: Path,
-    name: str,
-    written: Sequence[ExportedFile],
-    artworks: Sequence[Path],
-    definition: Path | None,
-    reserved: int,
+    engine: Brush, config: BrushConfig, names: Sequence[str], artworks: Sequence[Path], definition: Path | None
 ) -> list[dict[str, Any]]:
     """Codes of the artworks that the table names; the mean of several, put back on the sphere of codes.
 
-    The first ``reserved`` presets set their reserved number.
+    A preset whose name is among ``names`` sets the reserved number of that place.
     """
-    files = {file.kind: WeightsFile(file.name, file.kind, file.bytes, file.sha256) for file in written}
-    graphs = [(folder / files[kind].name).read_bytes() for kind in ("encoder", "net")]
-    engine = Brush(Card(name, files, {}), graphs[0], graphs[1], "")
     table: list[dict[str, Any]] = []
     for entry, pictures in zip(*preset_pictures(artworks, definition), strict=True):
         vectors = [engine.encode(one, name=entry["name"], config=StylizeConfig()).vector for one in pictures]
         mean = np.mean(vectors, axis=0)
-        code = mean / np.sqrt(np.sum(np.square(mean)) / (len(mean) - reserved))  # back on the sphere of codes
-        if len(table) < reserved:
-            code[len(mean) - reserved + len(table)] = MARK
+        code = mean / np.sqrt(np.mean(np.square(mean[: config.code])))
+        if entry["name"] in names:
+            code[config.code + names.index(entry["name"])] = RESERVED_VALUE
         table.append(entry | {"code": [round(float(value), 4) for value in code]})
     return table

@@ -47,12 +47,12 @@ def count(module: torch.nn.Module) -> int:
 
 
 def counts(state: dict[str, torch.Tensor]) -> dict[str, int]:
-    """Parameters of each part of a network, by the first word of their names."""
-    counts: dict[str, int] = {}
+    """Numbers stored for each part of a network, by the first word of their names."""
+    found: dict[str, int] = {}
     for key, value in state.items():
         part = key.partition(".")[0]
-        counts[part] = counts.get(part, 0) + value.numel()
-    return counts
+        found[part] = found.get(part, 0) + value.numel()
+    return found
 
 
 def preset_pictures(

@@ -31,14 +31,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["MARGIN", "MARK", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder", "widened"]
+__all__ = ["MARGIN", "RESERVED_VALUE", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder", "widened"]
 
 EPSILON = 1e-5
 MARGIN = 32
 """Reflected pixels around a picture, so that the zero padding of convolutions stays out of sight; a multiple of 8."""
 
-MARK = 4.0
-"""What a preset sets its reserved number to; so much faster do its own gains learn than the shared ones."""
+RESERVED_VALUE = 4.0
+"""What a preset sets its reserved number to: its own gains move four times as far in a step as by a weight of 1."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +267,12 @@ def widened(state: dict[str, Tensor], source: BrushConfig, target: BrushConfig) 
     """Tensors of a model as those of one with more reserved numbers, which change nothing yet.
 
     Raises:
-        ValueError: the sizes differ otherwise.
+        ValueError: the sizes differ otherwise, or there are fewer.
     """
-    if replace(source, reserved=target.reserved) != target or target.reserved < source.reserved:
-        raise ValueError(f"a network of other sizes: {source}")
+    if replace(source, reserved=target.reserved) != target:
+        raise ValueError(f"it is a network of other sizes: {source}")
+    if target.reserved < source.reserved:
+        raise ValueError(f"it has {source.reserved} reserved numbers, of which none can be taken away")
     weight = state["net.affine.weight"]
     return state | {"net.affine.weight": functional.pad(weight, (0, target.reserved - source.reserved))}
 
@@ -290,27 +292,27 @@ class BrushModel(nn.Module):
         self.encoder = StyleEncoder(self.config)
         self.net = BrushNet(self.config)
 
-    def forward(self, content: Tensor, style: Tensor, marks: Tensor | None = None) -> Tensor:
+    def forward(self, content: Tensor, style: Tensor, style_index: Tensor | None = None) -> Tensor:
         """Repaint ``content`` ``[B, 3, H, W]`` fully in the style of ``style`` ``[B, 3, h, w]``; for training.
 
         Args:
             content: photographs.
             style: pictures of their styles.
-            marks: which reserved number each style sets, ``[B]``, -1 for none.
+            style_index: which reserved number each style sets, ``[B]``, -1 for none.
         """
         if self.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(self._paint, content, style, marks, use_reentrant=False)
+            recomputed: Tensor = checkpoint(self._paint, content, style, style_index, use_reentrant=False)
             return recomputed
-        return self._paint(content, style, marks)
+        return self._paint(content, style, style_index)
 
-    def _paint(self, content: Tensor, style: Tensor, marks: Tensor | None) -> Tensor:
+    def _paint(self, content: Tensor, style: Tensor, style_index: Tensor | None) -> Tensor:
         height, width = content.shape[2:]
         margin = min(MARGIN, (min(height, width) - 1) // 8 * 8)  # a reflection is shorter than what it reflects
         padded = functional.pad(content, (margin,) * 4, mode="reflect")
         codes = self.encoder(style)
-        if marks is not None and self.config.reserved:
+        if style_index is not None and self.config.reserved:
             places = torch.arange(self.config.reserved, device=codes.device)
-            own = MARK * (places == marks[:, None])  # [B, reserved]
+            own = RESERVED_VALUE * (places == style_index[:, None])  # [B, reserved]
             codes = torch.cat([codes[:, : self.config.code], own.to(codes)], dim=1)
         painted: Tensor = self.net(padded, *self.constant_field(codes))[0]
         return painted[:, :, margin : margin + height, margin : margin + width]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,14 +58,6 @@ class _Targets:
     content: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What a teacher sees in all the artworks of each of ``P`` presets."""
-
-    style: dict[str, Statistics]
-    coarse: dict[str, Statistics]
-
-
 class BrushTask:
     """The :class:`~impasto.training.loop.Task` of the ``brush`` network."""
 
@@ -85,7 +76,7 @@ class BrushTask:
         self.teachers = list(teachers)
         self.scales: list[dict[str, Tensor]] = []
         self.presets = presets
-        self.known: list[_Known] = []
+        self.preset_statistics: list[dict[int, dict[str, Statistics]]] = []  # by teacher, reduction, layer
         self.palettes = torch.empty(0)
         self.steps = recipe.steps
         self.shown = shown
@@ -97,11 +88,12 @@ class BrushTask:
     # -- data ------------------------------------------------------------------------------------------------------
 
     def batch(self, step: int, index: int) -> Batch:
-        """Contents and styles ``[B, 3, side, side]`` uint8; which preset a style is, and which it says it is, ``[B]``.
+        """Pairs of a step; the last ``own_pairs`` are contents in their own style, presets stand before them.
 
-        -1 is none.
-
-        The last ``own_pairs`` styles are their contents, and before these stand those of presets.
+        Returns:
+            ``content`` ``[B, 3, size, size]`` and ``style`` ``[B, 3, side, side]``, uint8, with the recipe's
+            ``data.style_side`` as side; ``preset`` ``[B]``, which preset a style is, -1 for none; ``style_index``
+            ``[B]``, the same where its reserved number is set. Own pairs of two sizes are photographs.
         """
         stage = self.recipe.stage_at(step)
         data = self.recipe.data
@@ -115,24 +107,26 @@ class BrushTask:
         if painted:
             content = np.concatenate([content, self.styles.crops(rng, painted, plain)])
             content = content[rng.permutation(stage.batch)]
-        if rng.random() < data.hard_negatives:
-            style = self._similar(rng, stage.batch, art)
-        else:
-            style = self.styles.crops(rng, stage.batch, art)
-        own = min(data.own_pairs, stage.batch)
+        own, rows = min(data.own_pairs, stage.batch), self._preset_rows(stage.batch)
+        several = self._similar if rng.random() < data.hard_negatives else self.styles.crops
+        style = several(rng, stage.batch if rows.start == rows.stop else rows.start, art)
         preset = np.full(stage.batch, -1)
-        if self.presets is not None:
-            last = stage.batch - own
-            for row in range(max(0, last - data.presets), last):
-                preset[row] = rng.integers(len(self.presets))
-                style[row] = self.presets.crop(int(preset[row]), rng, side)
+        if self.presets is not None and rows.stop > rows.start:
+            preset[rows] = rng.integers(len(self.presets), size=rows.stop - rows.start)
+            shown = [self.presets.crop(int(number), rng, side) for number in preset[rows]]
+            style = np.concatenate([style, np.stack(shown), np.empty((own, *style.shape[1:]), np.uint8)])
         if own and side == stage.size:
             style[-own:] = content[-own:]
         elif own:
             style[-own:] = self.contents.crops(rng, own, replace(photo, size=side))
             content[-own:] = np.stack([_reduced(crop, stage.size) for crop in style[-own:]])
-        marks = np.where(rng.random(stage.batch) < data.marked, preset, -1)
-        return {"content": content, "style": style, "preset": preset, "marks": marks}
+        style_index = np.where(rng.random(stage.batch) < data.indexed, preset, -1)
+        return {"content": content, "style": style, "preset": preset, "style_index": style_index}
+
+    def _preset_rows(self, batch: int) -> slice:
+        """Rows of a batch whose styles are presets: those before its own pairs."""
+        last = batch - min(self.recipe.data.own_pairs, batch)
+        return slice(last if self.presets is None else max(0, last - self.recipe.data.presets), last)
 
     def _similar(self, rng: np.random.Generator, count: int, rule: CropRule) -> PixelArray:
         """Of four times as many crops, those whose mean colour is nearest to the first one's."""
@@ -164,10 +158,10 @@ class BrushTask:
     def _look_at_presets(self, presets: PresetArt, device: torch.device) -> None:
         """Statistics of all artworks of each preset, and its colours in random order."""
         pictures = [[_to_float(_tensor(art).to(device)) for art in arts] for arts in presets.pictures]
-        self.known = []
-        for teacher, scales in zip(self.teachers, self.scales, strict=True):
-            fine, coarse = ([_pooled(teacher, arts, scales, reduce) for arts in pictures] for reduce in (1, 2))
-            self.known.append(_Known(_joined(fine), _joined(coarse)))
+        self.preset_statistics = [
+            {reduce: _stacked([_pooled(teacher, arts, scales, reduce) for arts in pictures]) for reduce in (1, 2)}
+            for teacher, scales in zip(self.teachers, self.scales, strict=True)
+        ]
         generator = torch.Generator().manual_seed(self.recipe.seed)
         found = []
         for arts in pictures:
@@ -181,7 +175,7 @@ class BrushTask:
         """The weighted terms of :class:`~impasto.training.recipe.LossWeights`."""
         weights = self.recipe.weights_at(step)
         content, style = _to_float(batch["content"]), _to_float(batch["style"])
-        painted = model(content, style, batch["marks"]).float()
+        painted = model(content, style, batch["style_index"]).float()
         terms = {
             "variation": weights.variation * total_variation(painted),
             "range": weights.range * range_loss(painted),
@@ -197,13 +191,13 @@ class BrushTask:
         down, right = (int(v) for v in rng.integers(0, phases, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
-        preset = batch["preset"].tolist()
+        preset = batch["preset"]
         judging = self._judging(step, weights.judges)
         for index in judging:
             teacher, scales = self.teachers[index], self.scales[index]
             used = weights if index == 0 else replace(weights, coarse=0.0)  # longer strokes: the first one says enough
             targets = self._targets(index, seen, style, preset, used)
-            for name, value in self._perceptual(teacher, scales, shown, targets, used).items():
+            for name, value in self._perceptual(teacher, scales, shown, targets, used, _same(preset)).items():
                 part = value / len(judging)
                 terms[name] = terms[name] + part if name in terms else part
         if weights.color > 0:
@@ -211,9 +205,8 @@ class BrushTask:
             small, palette = functional.avg_pool2d(painted, 4), self._palette(style, preset)
             terms["color"] = weights.color * sliced_wasserstein(small, palette, directions).mean()
         if weights.stability > 0 and step % weights.stability_every == 0:
-            terms["stability"] = weights.stability * self._stability(
-                model, content, style, batch["marks"], painted, step
-            )
+            pairs = (content, style, batch["style_index"])
+            terms["stability"] = weights.stability * self._stability(model, pairs, painted, step)
         return terms
 
     def _judging(self, step: int, count: int) -> list[int]:
@@ -221,44 +214,48 @@ class BrushTask:
         total = len(self.teachers)
         return list(range(total)) if count in (0, total) else sorted({(step * count + i) % total for i in range(count)})
 
-    def _palette(self, style: Tensor, preset: Sequence[int]) -> Tensor:
+    def _palette(self, style: Tensor, preset: Tensor) -> Tensor:
         """Colours of each style ``[B, 3, h, w]``, of all of it where it is a preset."""
         found = functional.avg_pool2d(style, 4)
-        places = torch.arange(found.shape[2] * found.shape[3], device=found.device) % COLOURS
-        for row, index in enumerate(preset):
-            if index >= 0:
-                found[row] = self.palettes[index][:, places].view_as(found[row])
+        rows = self._preset_rows(len(style))
+        if rows.stop > rows.start:
+            places = torch.arange(found.shape[2] * found.shape[3], device=found.device) % COLOURS
+            found[rows] = self.palettes[preset[rows]][:, :, places].view_as(found[rows])
         return found
 
     @torch.no_grad()
-    def _targets(
-        self, index: int, content: Tensor, style: Tensor, preset: Sequence[int], weights: LossWeights
-    ) -> _Targets:
-        teacher, scales = self.teachers[index], self.scales[index]
+    def _targets(self, index: int, content: Tensor, style: Tensor, preset: Tensor, weights: LossWeights) -> _Targets:
+        teacher = self.teachers[index]
         spec = teacher.spec
-        used = [
-            *(spec.content_layers if weights.content > 0 else ()),
-            *((spec.deepest(4),) if weights.detail > 0 else ()),
-        ]
+        used = list(spec.content_layers) if weights.content > 0 else []
+        if weights.detail > 0:
+            used.append(spec.deepest(4))
         maps = teacher(content, tuple(dict.fromkeys(used))) if used else {}
         normalised = {name: instance_normalised(found.float()) for name, found in maps.items()}
-        unknown = [row for row, number in enumerate(preset) if number < 0]
-        shown = style[unknown]
-        wanted, coarse = {}, {}
-        if unknown:
-            wanted = _statistics(teacher, teacher(shown, spec.style_layers), scales)
-        if self.known:
-            wanted = _filled(self.known[index].style, preset, wanted)
-        if weights.coarse > 0:
-            if unknown:
-                small = teacher(functional.avg_pool2d(shown, 2), spec.style_layers)
-                coarse = _statistics(teacher, small, scales)
-            if self.known:
-                coarse = _filled(self.known[index].coarse, preset, coarse)
-        return _Targets(wanted, coarse, normalised)
+        wanted = self._wanted(index, style, preset, 1)
+        return _Targets(wanted, self._wanted(index, style, preset, 2) if weights.coarse > 0 else {}, normalised)
+
+    def _wanted(self, index: int, style: Tensor, preset: Tensor, reduce: int) -> dict[str, Statistics]:
+        """Statistics of each style at 1/``reduce`` of its size; of presets those of all their artworks."""
+        teacher, rows = self.teachers[index], self._preset_rows(len(style))
+        shown = torch.cat([style[: rows.start], style[rows.stop :]])
+        found: dict[str, Statistics] = {}
+        if len(shown):
+            small = functional.avg_pool2d(shown, reduce) if reduce > 1 else shown
+            found = _statistics(teacher, teacher(small, teacher.spec.style_layers), self.scales[index])
+        if rows.stop == rows.start:
+            return found
+        known = self.preset_statistics[index][reduce]
+        return {name: _inserted(every, preset[rows], rows.start, found.get(name)) for name, every in known.items()}
 
     def _perceptual(
-        self, teacher: Teacher, scales: dict[str, Tensor], painted: Tensor, targets: _Targets, weights: LossWeights
+        self,
+        teacher: Teacher,
+        scales: dict[str, Tensor],
+        painted: Tensor,
+        targets: _Targets,
+        weights: LossWeights,
+        same: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Content, style, coarse style and contrast for one teacher, each a mean over its layers."""
         spec = teacher.spec
@@ -269,8 +266,10 @@ class BrushTask:
             for name in spec.style_layers
         ]
         terms = {"style": weights.style * torch.stack(style).mean()}
-        for term, kept in (("content", spec.content_layers), ("detail", (spec.deepest(4),))):
-            weight = getattr(weights, term)
+        for term, weight, kept in (
+            ("content", weights.content, spec.content_layers),
+            ("detail", weights.detail, (spec.deepest(4),)),
+        ):
             if weight > 0:
                 lost = [normalised_content_loss(maps[name].float(), targets.content[name]) for name in kept]
                 terms[term] = weight * torch.stack(lost).mean()
@@ -282,18 +281,19 @@ class BrushTask:
             ]
             terms["coarse"] = weights.style * weights.coarse * torch.stack(distances).mean()
         if weights.contrast > 0:
-            terms["contrast"] = weights.contrast * style_contrast_loss(_descriptor(found), _descriptor(targets.style))
+            contrast = style_contrast_loss(_descriptor(found), _descriptor(targets.style), same=same)
+            terms["contrast"] = weights.contrast * contrast
         return terms
 
-    def _stability(
-        self, model: nn.Module, content: Tensor, style: Tensor, marks: Tensor, painted: Tensor, step: int
-    ) -> Tensor:
-        """One of the batch's pairs again, moved by up to 4 px and a little noisy."""
+    def _stability(self, model: nn.Module, pairs: tuple[Tensor, Tensor, Tensor], painted: Tensor, step: int) -> Tensor:
+        """One of the batch's pairs again, another one each time, moved by up to 4 px and a little noisy."""
         generator = torch.Generator().manual_seed(step)
         down, right = (int(v) for v in torch.randint(-4, 5, (2,), generator=generator))
-        moved = shift_noise(content[:1], (down, right), 0.02, generator)
-        again = model(moved, style[:1], marks[:1]).float()
-        return stability_loss(painted[:1], again, (down, right))
+        row = step // max(1, self.recipe.weights_at(step).stability_every) % len(painted)
+        content, style, style_index = (part[row : row + 1] for part in pairs)
+        moved = shift_noise(content, (down, right), 0.02, generator)
+        again = model(moved, style, style_index).float()
+        return stability_loss(painted[row : row + 1], again, (down, right))
 
     # -- samples ---------------------------------------------------------------------------------------------------
 
@@ -311,11 +311,11 @@ class BrushTask:
             thumbnail.thumbnail((width, height))
             sheet.paste(thumbnail, (column * width, 0))
             style_batch = _to_float(_tensor(style).to(device))
-            mark = torch.tensor([number], device=device)
+            style_index = torch.tensor([number], device=device)
             for row, content in enumerate(shown.contents, start=1):
                 sheet.paste(Image.fromarray(content), (0, row * height))
                 content_batch = _to_float(_tensor(content).to(device))
-                painted = model(content_batch, style_batch, mark)[0].clamp(0, 1).permute(1, 2, 0)
+                painted = model(content_batch, style_batch, style_index)[0].clamp(0, 1).permute(1, 2, 0)
                 pixels = (painted * 255).round().byte().cpu().numpy()
                 sheet.paste(Image.fromarray(pixels), (column * width, row * height))
         return sheet
@@ -339,7 +339,7 @@ def _tensor(pixels: PixelArray) -> Tensor:
 
 
 def _reduced(crop: PixelArray, side: int) -> PixelArray:
-    """``[3, h, w]`` at another size."""
+    """``[3, h, w]`` to ``[3, side, side]``."""
     image = Image.fromarray(crop.transpose(1, 2, 0))
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
@@ -357,7 +357,7 @@ def _pooled(
     return {name: statistics_of(found, scales[name]) for name, found in sums.items()}
 
 
-def _joined(parts: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
+def _stacked(parts: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
     """Statistics of one picture each, ``[1, ...]``, as those of a batch."""
     return {
         name: Statistics(
@@ -369,27 +369,24 @@ def _joined(parts: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
     }
 
 
-def _filled(
-    known: dict[str, Statistics], preset: Sequence[int], others: dict[str, Statistics]
-) -> dict[str, Statistics]:
-    """Statistics of a batch: of presets where it names them, elsewhere those of ``others`` in their order."""
-    others = others or {
-        name: Statistics(every.mean[:0], every.deviation[:0], every.covariance[:0]) for name, every in known.items()
-    }
-    waiting = itertools.count(len(next(iter(known.values())).mean))
-    order = [number if number >= 0 else next(waiting) for number in preset]
+def _inserted(every: Statistics, chosen: Tensor, at: int, others: Statistics | None) -> Statistics:
+    """Those of the ``chosen`` presets put before row ``at`` of others."""
 
-    def chosen(one: Tensor, other: Tensor) -> Tensor:
-        return torch.cat([one, other])[order]
+    def put(known: Tensor, rest: Tensor | None) -> Tensor:
+        return known[chosen] if rest is None else torch.cat([rest[:at], known[chosen], rest[at:]])
 
-    return {
-        name: Statistics(
-            chosen(every.mean, others[name].mean),
-            chosen(every.deviation, others[name].deviation),
-            chosen(every.covariance, others[name].covariance),
-        )
-        for name, every in known.items()
-    }
+    if others is None:
+        return Statistics(put(every.mean, None), put(every.deviation, None), put(every.covariance, None))
+    return Statistics(
+        put(every.mean, others.mean),
+        put(every.deviation, others.deviation),
+        put(every.covariance, others.covariance),
+    )
+
+
+def _same(preset: Tensor) -> Tensor:
+    """Which other rows of a batch show the same preset: ``[B, B]``."""
+    return (preset[:, None] == preset) & (preset[:, None] >= 0)
 
 
 def _statistics(teacher: Teacher, maps: dict[str, Tensor], scales: dict[str, Tensor]) -> dict[str, Statistics]:

@@ -15,7 +15,7 @@ from impasto.nets.lens import Lens
 from impasto.nets.teachers import Teacher
 from impasto.weights.files import read_tensors, write_tensors
 
-__all__ = ["load_johnson", "load_model", "load_teacher", "save_johnson", "save_lens", "save_model"]
+__all__ = ["load_johnson", "load_model", "load_teacher", "reserved_names", "save_johnson", "save_lens", "save_model"]
 
 
 def save_model(model: BrushModel, path: Path, metadata: Mapping[str, str]) -> None:
@@ -61,6 +61,12 @@ def load_model(path: Path) -> BrushModel:
         )
     model.load_state_dict(state)
     return model
+
+
+def reserved_names(metadata: Mapping[str, str]) -> list[str]:
+    """Names of the presets whose reserved numbers a brush model was trained with, in their order."""
+    names: list[str] = json.loads(metadata.get("presets", "[]"))
+    return names
 
 
 def load_teacher(path: Path) -> Teacher:

@@ -11,14 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from impasto.engines.brush import STYLE_SIDE, seen_size
 from impasto.errors import UsageError
 from impasto.training.data import CropRule, PictureSet, PixelArray, random_crop
 
-__all__ = ["SEEN_SIDE", "PresetArt", "PresetEntry", "preset_artworks", "preset_table"]
-
-SEEN_SIDE = 288
-"""Short side, in pixels, at which ``brush`` looks at a style."""
-LONGEST = 2  # longer side of what is seen, in short sides; more is cut off on both ends
+__all__ = ["PresetArt", "PresetEntry", "preset_artworks", "preset_table"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +49,33 @@ def preset_table(path: Path | None = None) -> list[PresetEntry]:
     source = path if path is not None else resources.files("impasto.training") / "recipes/brush-presets.toml"
     try:
         rows = tomllib.loads(source.read_text(encoding="utf-8"))["preset"]
-        return [PresetEntry(row["name"], row["title"], row["credit"], tuple(row["files"])) for row in rows]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise UsageError(f"'{path}' is no table of presets: {error}") from error
+        entries = [_entry(row) for row in rows]
+        names = [entry.name for entry in entries]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if not entries or twice:
+            raise ValueError(f"'{twice[0]}' is there twice" if twice else "there is none in it")
+    except (OSError, TypeError, ValueError) as error:  # broken TOML and texts are ValueErrors
+        raise UsageError(f"'{source}' is no table of presets: {error}") from error
+    except KeyError as error:
+        raise UsageError(f"'{source}' is no table of presets: {error.args[0]} is missing") from error
+    return entries
+
+
+def _entry(row: dict[str, object]) -> PresetEntry:
+    """A row of the table.
+
+    Raises:
+        KeyError: a key is missing.
+        ValueError: a value is not what it should be.
+    """
+    files = row["files"]
+    if not isinstance(files, list) or not files or not all(isinstance(file, str) for file in files):
+        raise ValueError("files is a list of one name or more")
+    texts = [row[key] for key in ("name", "title", "credit")]
+    if not all(isinstance(text, str) for text in texts) or not row["name"]:
+        raise ValueError("name, title and credit are texts")
+    name, title, credit = map(str, texts)
+    return PresetEntry(name, title, credit, tuple(files))
 
 
 def preset_artworks(entries: Sequence[PresetEntry], artworks: PictureSet) -> list[list[PixelArray]]:
@@ -74,7 +95,7 @@ def preset_artworks(entries: Sequence[PresetEntry], artworks: PictureSet) -> lis
 
 
 class PresetArt:
-    """Artworks of presets at the size at which the engine looks at styles.
+    """Artworks of presets at the size at which ``brush`` looks at styles.
 
     Args:
         artworks: of each preset, ``[H, W, 3]`` uint8.
@@ -87,17 +108,16 @@ class PresetArt:
         return len(self.pictures)
 
     def crop(self, preset: int, rng: np.random.Generator, side: int) -> PixelArray:
-        """A random part ``[3, side, side]`` of one of a preset's artworks, at the size at which it is seen."""
+        """A random part ``[3, side, side]`` of one of a preset's artworks, mirrored half of the time.
+
+        It is shown as the engine sees it; above 288 pixels enlarged.
+        """
         pictures = self.pictures[preset]
-        part = min(side / SEEN_SIDE, 1.0)
+        part = min(side / STYLE_SIDE, 1.0)
         crop = random_crop(pictures[int(rng.integers(len(pictures)))], rng, CropRule(side, part, part))
         return crop.transpose(2, 0, 1)
 
 
 def _seen(picture: PixelArray) -> PixelArray:
-    height, width = picture.shape[:2]
-    short = min(height, width)
-    top, left = (max(0, (side - LONGEST * short) // 2) for side in (height, width))
-    middle = picture[top : top + LONGEST * short, left : left + LONGEST * short]
-    size = (round(middle.shape[1] * SEEN_SIDE / short), round(middle.shape[0] * SEEN_SIDE / short))
-    return np.asarray(Image.fromarray(middle).resize(size, Image.Resampling.LANCZOS))
+    height, width = seen_size(picture.shape[0], picture.shape[1])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))

@@ -24,6 +24,7 @@ from impasto.nets.mobile import MobileConfig
 __all__ = [
     "AdaInRecipe",
     "AdaInWeights",
+    "BrushData",
     "BrushRecipe",
     "DataConfig",
     "DistillData",
@@ -111,12 +112,6 @@ class DataConfig:
         style_jitter: HSV jitter of styles (hue turn as a part of the circle).
         art_as_content: part of the content crops that are taken from artworks.
         own_pairs: pairs of each batch whose style is the content itself (identity).
-        presets: pairs of each batch whose style is one of the shipped presets: a part of its artwork is encoded, the
-            statistics of all of it are wanted. A few styles that come again and again are learned far better than
-            thousands that are seen once (Dumoulin et al. 2017, arXiv:1610.07629).
-        marked: part of those pairs in which the preset's reserved number is set; in the others the encoder alone says
-            which style it is.
-        style_side: side of the style crops in pixels; 0 for that of the contents.
         hard_negatives: part of the batches whose styles all come from crops of similar colour, so that the contrast
             loss must look at strokes; 0 for none.
     """
@@ -128,10 +123,25 @@ class DataConfig:
     style_jitter: float = 0.0
     art_as_content: float = 0.1
     own_pairs: int = 1
-    presets: int = 0
-    marked: float = 0.8
-    style_side: int = 0
     hard_negatives: float = 0.0
+
+
+@dataclass(frozen=True)
+class BrushData(DataConfig):
+    """What a crop shows in a training of ``brush``.
+
+    Attributes:
+        presets: pairs of each batch whose style is one of the table of presets: a part of its artwork is encoded, the
+            statistics of all of it are wanted. A few styles that come again and again are learned far better than
+            thousands that are seen once (Dumoulin et al. 2017, arXiv:1610.07629).
+        indexed: part of those pairs in which the preset's reserved number is set; in the others the encoder alone says
+            which style it is.
+        style_side: side of the style crops in pixels; 0 for that of the contents.
+    """
+
+    presets: int = 0
+    indexed: float = 0.8
+    style_side: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,13 +249,23 @@ class BrushRecipe(TrainingRecipe[LossWeights]):
 
     name: str = "brush"
     network: BrushConfig = field(default_factory=BrushConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: BrushData = field(default_factory=BrushData)
     losses: LossWeights = field(default_factory=LossWeights)
 
     def rules(self) -> list[Rule]:
         """Ranges of the data, and of a loss that is not computed every step."""
-        found = data_rules(self.data)
+        data, found = self.data, data_rules(self.data)
+        side, reserved = data.style_side, self.network.reserved
+        found += [
+            ("network.reserved", reserved, "0 or more", reserved >= 0),
+            ("data.presets", data.presets, "0 or more", data.presets >= 0),
+            ("data.indexed", data.indexed, "from 0 to 1", 0 <= data.indexed <= 1),
+            ("data.style_side", side, "0, or 32 and more", side == 0 or side >= 32),
+        ]
         for stage in self.stages:
+            fits = data.presets == 0 or data.presets + data.own_pairs < stage.batch
+            wanted = f"with own_pairs less than the batch of {stage.batch}, so that other artworks are shown too"
+            found.append(("data.presets", data.presets, wanted, fits))
             losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
             every, judges = losses.stability_every, losses.judges
             found.append(("losses.stability_every", every, "1 or more", every >= 1))
@@ -258,9 +278,6 @@ def data_rules(data: DataConfig) -> list[Rule]:
     found: list[Rule] = [
         ("data.art_as_content", data.art_as_content, "from 0 to 1", 0 <= data.art_as_content <= 1),
         ("data.own_pairs", data.own_pairs, "0 or more", data.own_pairs >= 0),
-        ("data.presets", data.presets, "0 or more", data.presets >= 0),
-        ("data.marked", data.marked, "from 0 to 1", 0 <= data.marked <= 1),
-        ("data.style_side", data.style_side, "0, or 32 and more", data.style_side == 0 or data.style_side >= 32),
     ]
     for kind in ("content", "style"):
         least, most = getattr(data, f"{kind}_smallest"), getattr(data, f"{kind}_largest")

@@ -24,7 +24,15 @@ from impasto.training.adapt import AdaptedTask, network_of
 from impasto.training.brush import BrushTask, SheetPictures
 from impasto.training.data import PictureSet
 from impasto.training.distill import DistillTask, Painter, Painting, paint_pairs
-from impasto.training.files import load_johnson, load_model, load_teacher, save_johnson, save_lens, save_model
+from impasto.training.files import (
+    load_johnson,
+    load_model,
+    load_teacher,
+    reserved_names,
+    save_johnson,
+    save_lens,
+    save_model,
+)
 from impasto.training.job import artworks, record_recipe, run_task, sheet_picture
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
@@ -32,6 +40,7 @@ from impasto.training.loop import Progress, Trained, train
 from impasto.training.presets import PresetArt, preset_artworks, preset_table
 from impasto.training.recipe import (
     AdaInRecipe,
+    BrushRecipe,
     DistillRecipe,
     JohnsonRecipe,
     LensRecipe,
@@ -66,7 +75,7 @@ def train_brush(
     """Train ``brush``, or go on with the training that ``out`` holds.
 
     Args:
-        recipe_path: a TOML recipe; None is the one of the embedded weights.
+        recipe_path: a TOML recipe; None is the packaged one.
         contents: folders and tar files with photographs.
         styles: folders and tar files with artworks.
         teachers: weights files of perceptual networks (see :mod:`impasto.nets.teachers`); the first one also judges
@@ -91,7 +100,8 @@ def train_brush(
         step from which on it held.
 
     Raises:
-        UsageError: the recipe is wrong, or does not fit the model to start from.
+        UsageError: the recipe is wrong, or does not fit the model to start from or the presets; the table of presets
+            cannot be read or names pictures that are not among the artworks.
         ImageError: a picture for the sample sheets cannot be read.
         WeightsError: a teacher or the model to start from does not load.
         TrainingError: no pictures, or training cannot go on.
@@ -105,25 +115,41 @@ def train_brush(
         [sheet_picture(path, multiple=1) for path in sheet_styles],
     )
     judges = [load_teacher(path) for path in teachers]
-    favourites = None
-    if recipe.data.presets > 0:  # from all artworks: the manifest leaves some of them out
-        favourites = PresetArt(preset_artworks(preset_table(presets), PictureSet(styles)))
-        if 0 < recipe.network.reserved < len(favourites):
-            raise UsageError(f"network.reserved is {recipe.network.reserved}; {len(favourites)} presets need as many")
-    task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown, favourites)
+    names, preset_art = _presets(recipe, presets, styles)
+    task = BrushTask(recipe, PictureSet(contents), artworks(styles, style_manifest), judges, shown, preset_art)
     if start_from is not None:
         start = load_model(start_from)
         try:
             task.model.load_state_dict(widened(start.state_dict(), start.config, recipe.network))
         except ValueError as error:
             raise UsageError(f"'{start_from}' does not fit the recipe: {error}") from error
+        known = reserved_names(read_tensors(start_from)[1])
+        if known and names and known != names[: len(known)]:
+            raise UsageError(
+                f"'{start_from}' has reserved numbers for {', '.join(known)}: the table of presets must begin with them"
+            )
     trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "brush.safetensors"
     if trained is not None:
         model = BrushModel(recipe.network)
         model.load_state_dict(trained.model.state_dict())
-        save_model(model, path, {"recipe": recipe_to_toml(recipe), "step": str(trained.step)})
+        facts = {"recipe": recipe_to_toml(recipe), "step": str(trained.step)}
+        save_model(model, path, facts | ({"presets": json.dumps(names)} if names else {}))
     return path
+
+
+def _presets(recipe: BrushRecipe, table: Path | None, styles: Sequence[Path]) -> tuple[list[str], PresetArt | None]:
+    """Names of the presets that have a reserved number, and the artworks of all."""
+    if recipe.data.presets == 0:
+        if table is not None:
+            raise UsageError("a table of presets has no effect while data.presets is 0")
+        return [], None
+    entries = preset_table(table)
+    art = PresetArt(preset_artworks(entries, PictureSet(styles)))  # the manifest may leave some of them out
+    reserved = recipe.network.reserved
+    if 0 < reserved < len(art):
+        raise UsageError(f"network.reserved is {reserved}; {len(art)} presets need as many")
+    return [entry.name for entry in entries] if reserved else [], art
 
 
 def train_lens(
