@@ -53,7 +53,7 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", help="Folder for checkpoints, samples and the result; goes on if it has some."),
 ]
-Recipe = Annotated[Path | None, typer.Option(help="Recipe (TOML); by default that of the embedded weights.")]
+Recipe = Annotated[Path | None, typer.Option(help="Recipe (TOML); by default the packaged one.")]
 Manifest = Annotated[
     Path | None, typer.Option(help="CSV with the columns file and genre: rare genres are drawn more often.")
 ]

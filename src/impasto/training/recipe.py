@@ -604,7 +604,7 @@ def load_recipe(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Br
 
 
 def read_recipe(kind: type[Recipe], path: Path | None = None, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe, by default the one of the embedded weights.
+    """Read a recipe, by default the packaged one.
 
     Args:
         kind: what is trained.
