@@ -264,7 +264,7 @@ class BrushRecipe(TrainingRecipe[LossWeights]):
         ]
         for stage in self.stages:
             fits = data.presets == 0 or data.presets + data.own_pairs < stage.batch
-            wanted = f"with own_pairs less than the batch of {stage.batch}, so that other artworks are shown too"
+            wanted = f"together with own_pairs, less than the batch of {stage.batch}, so that other artworks are shown too"
             found.append(("data.presets", data.presets, wanted, fits))
             losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
             every, judges = losses.stability_every, losses.judges
