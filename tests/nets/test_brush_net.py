@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, widened
+from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, spread_codes, widened
 
 TINY = BrushConfig(code=8, quarter=8, eighth=12, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
 
@@ -159,3 +159,35 @@ def test_widening_changes_nothing_else():
             widened(state, TINY, other)
     with pytest.raises(ValueError, match="none can be taken away"):
         widened(state, dataclasses.replace(TINY, reserved=3), TINY)
+
+
+def test_another_scale_of_the_codes_paints_the_same():
+    plain = make(BrushModel)
+    scaled = BrushModel(dataclasses.replace(TINY, reserved=2, scale=0.125)).eval()
+    scaled.load_state_dict(widened(plain.state_dict(), TINY, scaled.config))
+    content, style = picture(), picture(48, 48, seed=3)
+    with torch.no_grad():
+        assert torch.allclose(scaled(content, style), plain(content, style), atol=1e-5)
+    assert torch.allclose(scaled.net.affine.weight[:, : TINY.code], 8 * plain.net.affine.weight)
+
+
+def test_spread_codes_point_in_all_directions_and_paint_nearly_the_same():
+    config = dataclasses.replace(TINY, code=64, scale=0.5, reserved=1)
+    torch.manual_seed(0)
+    model = BrushModel(config).eval()
+    pictures = [torch.cat([picture(48, 48, seed=seed) ** (0.3 + 0.3 * seed) for seed in range(8)])]
+    content = picture().expand(8, -1, -1, -1)
+    with torch.no_grad():
+        alike = torch.nn.functional.normalize(model.encoder(pictures[0]), dim=1)
+        before = model(content, pictures[0])
+        spread_codes(model, pictures)
+        codes = model.encoder(pictures[0])
+        after = model(content, pictures[0])
+    spread = torch.nn.functional.normalize(codes, dim=1)
+    assert (alike @ alike.T).mean() > 0.9
+    assert abs((spread @ spread.T - torch.eye(8)).mean()) < 0.2
+    assert torch.allclose(codes[:, :64].square().mean(1), torch.ones(8), atol=1e-3)
+    assert torch.equal(codes[:, 64:], torch.zeros(8, 1))
+    assert (before.mean(0) - after.mean(0)).abs().mean() < 0.1 * before.std()
+    before, after = ((painted - painted.mean(0)).flatten() for painted in (before, after))
+    assert torch.nn.functional.cosine_similarity(before, after, dim=0) > 0.7  # but for the lengths of the codes

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from impasto.errors import ImageError, UsageError, WeightsError
+from impasto.training.brush import BrushTask
 from impasto.training.files import load_model, reserved_names
 from impasto.training.loop import latest_checkpoint, step_of
 from impasto.training.recipe import load_recipe
@@ -116,6 +117,15 @@ def test_presets_have_gains_of_their_own_after_fine_tuning(recipe_file, sources,
         train_brush(recipe_file, **sources, out=tmp_path / "third", **more | {"start_from": second})
     with pytest.raises(UsageError, match="no effect"):
         train_brush(recipe_file, **sources, out=tmp_path / "third", presets=table)
+
+
+def test_codes_are_spread_once_before_a_new_training(recipe_file, sources, tmp_path, monkeypatch):
+    spread = []
+    monkeypatch.setattr(BrushTask, "spread", lambda task: spread.append(task.recipe.data.spread))
+    for steps, changes in ((1, ()), (1, ("data.spread=16",)), (2, ("data.spread=16",))):
+        stages = f"stages=[{{steps={steps}, batch=2, size=32}}]"
+        train_brush(recipe_file, **sources, out=tmp_path / str(bool(changes)), overrides=(stages, *changes))
+    assert spread == [16]
 
 
 def test_mixed_precision_trains_and_saves_float32(recipe_file, sources, tmp_path):

@@ -24,6 +24,8 @@ as the style network; the content's own code stands for "no style", which makes 
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,7 +33,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["MARGIN", "RESERVED_VALUE", "BrushConfig", "BrushModel", "BrushNet", "StyleEncoder", "widened"]
+__all__ = [
+    "MARGIN",
+    "RESERVED_VALUE",
+    "BrushConfig",
+    "BrushModel",
+    "BrushNet",
+    "StyleEncoder",
+    "spread_codes",
+    "widened",
+]
 
 EPSILON = 1e-5
 MARGIN = 32
@@ -48,6 +59,8 @@ class BrushConfig:
     Attributes:
         code: numbers that the encoder gives.
         reserved: numbers behind them, one for each preset; see the module's text.
+        scale: by what the encoder's numbers are multiplied before the map to gains and biases. Adam moves a gain by the
+            sum of all their sizes in a step: with codes that are spread (:func:`spread_codes`) 0.1 is about right.
         quarter: channels at 1/4 resolution.
         eighth: channels at 1/8 resolution.
         blocks_eighth: residual blocks at 1/8 resolution.
@@ -57,6 +70,7 @@ class BrushConfig:
 
     code: int = 256
     reserved: int = 0
+    scale: float = 1.0
     quarter: int = 48
     eighth: int = 128
     blocks_eighth: int = 3
@@ -103,14 +117,19 @@ class StyleEncoder(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Style codes ``[B, length]`` of pictures ``[B, 3, H, W]``."""
+        code = self.raw(picture)
+        code = code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
+        return functional.pad(code, (0, self.reserved)) if self.reserved else code
+
+    def raw(self, picture: Tensor) -> Tensor:
+        """Codes before they are scaled, ``[B, code]``."""
         features = picture * 2 - 1
         pooled = [*moments(features)]
         for stage in self.stages:
             features = stage(features)
             pooled += moments(features)
-        code: Tensor = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))  # [B, code]
-        code = code * torch.rsqrt(code.square().mean(1, keepdim=True) + 1e-8)
-        return functional.pad(code, (0, self.reserved)) if self.reserved else code
+        code: Tensor = self.head(torch.cat([p.flatten(1) for p in pooled], dim=1))
+        return code
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,6 +200,8 @@ class BrushNet(nn.Module):
     looks, when the statistics are given.
     """
 
+    scales: Tensor
+
     def __init__(self, config: BrushConfig) -> None:
         super().__init__()
         self.config = config
@@ -200,6 +221,8 @@ class BrushNet(nn.Module):
             + 2 * quarter * config.blocks_quarter
         )
         self.affine = nn.Linear(config.length, 2 * self.channels)
+        scales = torch.cat([torch.full((config.code,), config.scale), torch.ones(config.reserved)])
+        self.register_buffer("scales", scales.half().float(), persistent=False)  # as graphs store it
         self.reset()
 
     @property
@@ -248,7 +271,7 @@ class BrushNet(nn.Module):
         Returns:
             The painted picture ``[B, 3, H, W]`` (unbounded) and the statistics used, ``[B, 2, S]``.
         """
-        affine = self.affine(codes).transpose(1, 2)  # [B, 2S, K]
+        affine = self.affine(codes * self.scales).transpose(1, 2)  # [B, 2S, K]
         modulate = Modulation(affine, {4: weights_quarter, 8: weights_eighth}, statistics, given)
         pixels = functional.pixel_unshuffle(picture * 2 - 1, 4)  # [B, 48, H/4, W/4]
         quarter = torch.relu(modulate(self.stem(pixels), 4))
@@ -264,17 +287,47 @@ class BrushNet(nn.Module):
 
 
 def widened(state: dict[str, Tensor], source: BrushConfig, target: BrushConfig) -> dict[str, Tensor]:
-    """Tensors of a model as those of one with more reserved numbers, which change nothing yet.
+    """Tensors of a model as those of one with more reserved numbers or another scale, which paints the same.
 
     Raises:
         ValueError: the sizes differ otherwise, or there are fewer.
     """
-    if replace(source, reserved=target.reserved) != target:
+    if replace(source, reserved=target.reserved, scale=target.scale) != target:
         raise ValueError(f"it is a network of other sizes: {source}")
     if target.reserved < source.reserved:
         raise ValueError(f"it has {source.reserved} reserved numbers, of which none can be taken away")
-    weight = state["net.affine.weight"]
-    return state | {"net.affine.weight": functional.pad(weight, (0, target.reserved - source.reserved))}
+    weight = functional.pad(state["net.affine.weight"], (0, target.reserved - source.reserved))
+    weight[:, : source.code] *= source.scale / target.scale
+    return state | {"net.affine.weight": weight}
+
+
+@torch.no_grad()
+def spread_codes(model: BrushModel, pictures: Sequence[Tensor]) -> None:
+    """Make the codes of pictures point in all directions, in place; what is painted stays nearly the same.
+
+    Without it all codes are nearly alike: a network that is trained from random weights gives every picture one large
+    common part, in which its style is a few hundredths, and steps of the optimiser move what is common. Here the
+    encoder's last layer is centred and scaled by the pictures, as in the data-dependent initialisation of Salimans &
+    Kingma 2016 (arXiv:1602.07868), and the map of gains and biases with it. Only the length of a code's own part is
+    lost, as codes have root mean square 1.
+
+    Args:
+        model: brush.
+        pictures: ``[N, 3, H, W]`` each, in ``[0, 1]``; some hundreds in all, of photographs and artworks.
+    """
+    config, affine, head = model.config, model.net.affine, typing.cast("nn.Linear", model.encoder.head[-1])
+    raw = torch.cat([model.encoder.raw(part) for part in pictures])  # [N, code]
+    size = raw.square().mean(1, keepdim=True).sqrt()
+    codes = raw / size
+    mean, deviation = codes.mean(0), codes.std(0)
+    deviation = deviation.clamp_min(float(deviation.median()) / 10 + 1e-6)
+    scale = 1 / (deviation * size.mean())
+    head.weight.mul_(scale[:, None])
+    head.bias.mul_(scale).sub_(mean / deviation)
+    length = ((raw * scale) - mean / deviation).square().mean(1).sqrt().mean()
+    own = affine.weight[:, : config.code]
+    affine.bias.add_(own @ mean * config.scale)
+    own.mul_(deviation * length)
 
 
 class BrushModel(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from impasto.losses.statistics import (
     style_distance,
 )
 from impasto.losses.wasserstein import random_directions, sliced_wasserstein
-from impasto.nets.brush import BrushModel
+from impasto.nets.brush import BrushModel, spread_codes
 from impasto.nets.teachers import Teacher
 from impasto.training.data import CropRule, PictureSet, PixelArray
 from impasto.training.loop import Batch
@@ -134,6 +135,14 @@ class BrushTask:
         colours = crops.mean((2, 3))
         order = np.argsort(np.square(colours - colours[0]).sum(1), kind="stable")
         return np.ascontiguousarray(crops[order[:count]])
+
+    def spread(self) -> None:
+        """Spread the codes of the model; to be done before the training of new weights."""
+        count, rng = self.recipe.data.spread, np.random.default_rng([self.recipe.seed, zlib.crc32(b"spread")])
+        rule = CropRule(self.recipe.data.style_side or self.recipe.stages[0].size, 0.5, 1.0)
+        crops = [kind.crops(rng, count // 2, rule) for kind in (self.contents, self.styles)]
+        parts = np.array_split(np.concatenate(crops), max(1, count // 8))
+        spread_codes(typing.cast("BrushModel", self.model), [_to_float(torch.from_numpy(part)) for part in parts])
 
     def prepare(self, device: torch.device) -> None:
         """Move the teachers over and measure how loud each of their channels is on the styles."""

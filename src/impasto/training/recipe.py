@@ -137,8 +137,11 @@ class BrushData(DataConfig):
         indexed: part of those pairs in which the preset's reserved number is set; in the others the encoder alone says
             which style it is.
         style_side: side of the style crops in pixels; 0 for that of the contents.
+        spread: pictures by which a new training spreads the codes first, half of them artworks
+            (:func:`~impasto.nets.brush.spread_codes`); 0 for not.
     """
 
+    spread: int = 0
     presets: int = 0
     indexed: float = 0.8
     style_side: int = 0
@@ -259,12 +262,15 @@ class BrushRecipe(TrainingRecipe[LossWeights]):
         found += [
             ("network.reserved", reserved, "0 or more", reserved >= 0),
             ("data.presets", data.presets, "0 or more", data.presets >= 0),
+            ("data.spread", data.spread, "0, or 16 and more", data.spread == 0 or data.spread >= 16),
             ("data.indexed", data.indexed, "from 0 to 1", 0 <= data.indexed <= 1),
             ("data.style_side", side, "0, or 32 and more", side == 0 or side >= 32),
         ]
         for stage in self.stages:
             fits = data.presets == 0 or data.presets + data.own_pairs < stage.batch
-            wanted = f"together with own_pairs, less than the batch of {stage.batch}, so that other artworks are shown too"
+            wanted = (
+                f"together with own_pairs, less than the batch of {stage.batch}, so that other artworks are shown too"
+            )
             found.append(("data.presets", data.presets, wanted, fits))
             losses = dataclasses.replace(self.losses, **typing.cast("dict[str, Any]", stage.losses))
             every, judges = losses.stability_every, losses.judges

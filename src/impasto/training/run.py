@@ -36,7 +36,7 @@ from impasto.training.files import (
 from impasto.training.job import artworks, record_recipe, run_task, sheet_picture
 from impasto.training.johnson import JohnsonTask, StylePicture, style_facts
 from impasto.training.lens import LensStudent, LensTask
-from impasto.training.loop import Progress, Trained, train
+from impasto.training.loop import Progress, Trained, latest_checkpoint, train
 from impasto.training.presets import PresetArt, preset_artworks, preset_table
 from impasto.training.recipe import (
     AdaInRecipe,
@@ -128,6 +128,8 @@ def train_brush(
             raise UsageError(
                 f"'{start_from}' has reserved numbers for {', '.join(known)}: the table of presets must begin with them"
             )
+    if recipe.data.spread and latest_checkpoint(out) is None:
+        task.spread()
     trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "brush.safetensors"
     if trained is not None:
