@@ -33,10 +33,14 @@ def test_presets_have_names_titles_and_credits_of_their_own(engine):
 
 def test_presets_are_codes_of_the_length_that_the_encoder_makes(engine, artworks):
     made = engine.encode(to_float(artworks[0]), name="stars", config=StylizeConfig())
-    for name, code in engine.presets().items():
+    presets = engine.presets()
+    own = len(made.vector) - len(presets)  # behind these stands a reserved number for each preset
+    assert not made.vector[own:].any()
+    for place, (name, code) in enumerate(presets.items()):
         assert code.name == name and code.vector.shape == made.vector.shape
+        assert np.flatnonzero(code.vector[own:]).tolist() == [place]
         for vector in (code.vector, made.vector):
-            assert np.sqrt(np.mean(np.square(vector))) == pytest.approx(1, abs=1e-3)
+            assert np.sqrt(np.mean(np.square(vector[:own]))) == pytest.approx(1, abs=1e-3)
 
 
 def test_every_preset_paints_a_picture_of_its_own(engine, photograph):
