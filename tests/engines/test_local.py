@@ -120,6 +120,17 @@ def test_only_the_last_styles_are_kept(engine):
     assert len(engine._tokens) == 8
 
 
+def test_each_style_of_a_large_field_is_looked_at_once(engine, photo, monkeypatch):
+    pictures = [np.full((40, 40, 3), level / 12, np.float32) for level in range(10)]
+    codes = [engine.encode(picture, name="style", config=PLAIN) for picture in pictures]
+    seen, plain = [], engine.places
+    monkeypatch.setattr(engine, "places", lambda picture: seen.append(picture) or plain(picture))
+    engine._tokens.clear()
+    content = np.tile(photo, (4, 4, 1))[:330, :330]
+    engine.render(content, StyleField.mixed(codes), replace(PLAIN, tile=256))
+    assert len(seen) == len(codes)
+
+
 # --- parity with PyTorch ---------------------------------------------------------------------------------------------
 
 

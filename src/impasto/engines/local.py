@@ -223,8 +223,8 @@ class Local:
                     f"the style '{code.name}' has {code.vector.size} numbers, {self.name} needs {3 * THUMBNAIL**2}"
                 )
 
-    def _tokens_of(self, code: StyleCode) -> Tokens:
-        """Tokens of a style; those that were used last are kept."""
+    def _tokens_of(self, code: StyleCode, *, together: int = 1) -> Tokens:
+        """Tokens of a style; those that were used last are kept, and all of a field of ``together`` styles."""
         digest = code.digest
         with self._lock:
             known = self._tokens.pop(digest, None)
@@ -237,7 +237,7 @@ class Local:
             tokens = tokens_from(code.parts, self._graphs.channels)
         with self._lock:
             self._tokens[digest] = tokens
-            while len(self._tokens) > KEPT_STYLES:
+            while len(self._tokens) > max(KEPT_STYLES, together):
                 self._tokens.pop(next(iter(self._tokens)))
         return tokens
 
@@ -262,7 +262,7 @@ class Local:
         used = [index for index, layer in enumerate(field.layers) if float(np.max(layer.weight)) > 0]
         painted = self._graphs.painted(
             features,
-            [self._tokens_of(field.layers[index].code) for index in used],
+            [self._tokens_of(field.layers[index].code, together=len(used)) for index in used],
             [_weight_maps(np.asarray(field.layers[index].weight, np.float32), size) for index in used],
             [moments[index] for index in used],
         )
