@@ -9,7 +9,7 @@ from impasto.engines.brush import seen_size
 from impasto.errors import UsageError
 from impasto.losses.contrast import style_contrast_loss
 from impasto.losses.statistics import feature_statistics
-from impasto.training.brush import BrushTask, SheetPictures, _same
+from impasto.training.brush import BrushTask, SheetPictures, _Rows, _same
 from impasto.training.data import PictureSet
 from impasto.training.files import load_teacher
 from impasto.training.presets import PresetArt, PresetEntry, preset_artworks, preset_table
@@ -253,7 +253,20 @@ def test_detail_looks_at_a_quarter_of_the_size(make_task):
     weights = task.recipe.weights_at(0)
     targets = task._targets(0, content, content, torch.tensor([-1, -1]), weights)
     assert list(targets.content) == ["fire4"]
-    assert task._perceptual(task.teachers[0], task.scales[0], content, targets, weights)["detail"] < 1e-8
+    rows = _Rows(torch.ones(2), torch.zeros(2, 2, dtype=torch.bool))
+    assert task._perceptual(task.teachers[0], task.scales[0], content, targets, weights, rows)["detail"] < 1e-8
+
+
+def test_styles_without_a_reserved_number_may_count_less(with_presets):
+    found = []
+    for encoded, indexed in ((1, 0), (0.25, 0), (0.25, 1)):
+        task = with_presets(f"losses.encoded={encoded}", f"data.indexed={indexed}", "data.own_pairs=0")
+        task.prepare(torch.device("cpu"))
+        found.append(task.losses(task.model, tensors(task.batch(0, 0)), 0))
+    for term in ("style", "coarse"):
+        every, less, presets = (terms[term].item() for terms in found)
+        assert less == pytest.approx(0.25 * every, rel=1e-4)
+        assert 0.25 * every < presets < every
 
 
 def test_artworks_of_presets_are_seen_as_the_engine_sees_styles():

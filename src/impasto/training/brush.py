@@ -59,6 +59,14 @@ class _Targets:
     content: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """How much the style of each row counts, ``[B]``, and which rows show the same preset, ``[B, B]``."""
+
+    style: Tensor
+    same: Tensor
+
+
 class BrushTask:
     """The :class:`~impasto.training.loop.Task` of the ``brush`` network."""
 
@@ -200,13 +208,14 @@ class BrushTask:
         down, right = (int(v) for v in rng.integers(0, phases, size=2))
         shown = painted[:, :, down:, right:]
         seen = content[:, :, down:, right:]
-        preset = batch["preset"]
+        preset, indexed = batch["preset"], (batch["style_index"] >= 0).float()
+        rows = _Rows(weights.encoded + (1 - weights.encoded) * indexed, _same(preset))
         judging = self._judging(step, weights.judges)
         for index in judging:
             teacher, scales = self.teachers[index], self.scales[index]
             used = weights if index == 0 else replace(weights, coarse=0.0)  # longer strokes: the first one says enough
             targets = self._targets(index, seen, style, preset, used)
-            for name, value in self._perceptual(teacher, scales, shown, targets, used, _same(preset)).items():
+            for name, value in self._perceptual(teacher, scales, shown, targets, used, rows).items():
                 part = value / len(judging)
                 terms[name] = terms[name] + part if name in terms else part
         if weights.color > 0:
@@ -264,14 +273,14 @@ class BrushTask:
         painted: Tensor,
         targets: _Targets,
         weights: LossWeights,
-        same: Tensor | None = None,
+        rows: _Rows,
     ) -> dict[str, Tensor]:
         """Content, style, coarse style and contrast for one teacher, each a mean over its layers."""
         spec = teacher.spec
         maps = teacher(painted, tuple(dict.fromkeys((*spec.style_layers, *targets.content))))
         found = _statistics(teacher, maps, scales)
         style = [
-            style_distance(found[name], targets.style[name], gram_weight=weights.gram).mean()
+            (rows.style * style_distance(found[name], targets.style[name], gram_weight=weights.gram)).mean()
             for name in spec.style_layers
         ]
         terms = {"style": weights.style * torch.stack(style).mean()}
@@ -285,12 +294,12 @@ class BrushTask:
         if targets.coarse:
             small = _statistics(teacher, teacher(functional.avg_pool2d(painted, 2), spec.style_layers), scales)
             distances = [
-                style_distance(small[name], targets.coarse[name], gram_weight=weights.gram).mean()
+                (rows.style * style_distance(small[name], targets.coarse[name], gram_weight=weights.gram)).mean()
                 for name in spec.style_layers
             ]
             terms["coarse"] = weights.style * weights.coarse * torch.stack(distances).mean()
         if weights.contrast > 0:
-            contrast = style_contrast_loss(_descriptor(found), _descriptor(targets.style), same=same)
+            contrast = style_contrast_loss(_descriptor(found), _descriptor(targets.style), same=rows.same)
             terms["contrast"] = weights.contrast * contrast
         return terms
 

@@ -157,6 +157,8 @@ class LossWeights:
         style: moments and Gram matrices.
         gram: the Gram part within ``style``.
         coarse: style once more at half size, for longer strokes.
+        encoded: factor of ``style`` and ``coarse`` where no reserved number says which style it is. What a network can
+            not tell apart it paints with one mark for all; less weight keeps that mark small.
         color: distribution of colours, by sliced Wasserstein distance at a quarter of the size.
         identity: own pairs come back unchanged, in pixels.
         contrast: own style nearer than the batch's others.
@@ -174,6 +176,7 @@ class LossWeights:
     style: float = 4.0
     gram: float = 1.0
     coarse: float = 0.5
+    encoded: float = 1.0
     color: float = 0.0
     identity: float = 4.0
     contrast: float = 0.2
