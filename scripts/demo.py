@@ -20,7 +20,7 @@ from impasto.sheet import label_grid
 from impasto.types import FloatArray
 
 FILTERS = ["composition-vii", "sunlit-mill", "starry-pen", "great-wave"]  # of the engine johnson
-PRESETS = ["irises", "tarot", "pink-hills", "ink-wash", "sunflowers", "gold-leaf"]  # of the engine local
+PRESETS = ["ink-wash", "tarot", "irises", "divisionism", "rain-print", "bold-blocks"]  # of the engine brush
 WIDTH = 384
 
 
@@ -51,12 +51,13 @@ def paint_style(side: int = 512, seed: int = 4) -> Image.Image:
 
 
 def paint_sheet(photo: Picture, style: Image.Image) -> FloatArray:
-    """The photograph, four trained filters of ``johnson``, presets of ``local``, and the style of a picture."""
+    """The photograph, presets of ``brush``, filters of ``johnson``, and the style of a picture by ``local``."""
     size = (max(1, round(photo.height * WIDTH / photo.width)), WIDTH)
     small = np.clip(resize(photo.pixels, size), 0, 1)
     cells = [("photograph", small)]
-    johnson, local = impasto.Stylizer.load("johnson"), impasto.Stylizer.load("local")
-    for stylizer, names in ((johnson, FILTERS), (local, PRESETS)):
+    local = impasto.Stylizer.load("local")
+    for engine, names in (("brush", PRESETS), ("johnson", FILTERS)):
+        stylizer = impasto.Stylizer.load(engine)
         for name in names:
             field = impasto.StyleField.constant(stylizer.encode(name))
             cells.append((name, stylizer.render(small, field).pixels))
