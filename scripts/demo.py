@@ -20,7 +20,7 @@ from impasto.sheet import label_grid
 from impasto.types import FloatArray
 
 FILTERS = ["composition-vii", "sunlit-mill", "starry-pen", "great-wave"]  # of the engine johnson
-PRESETS = ["ink-wash", "tarot", "irises", "divisionism", "rain-print", "bold-blocks"]  # of the engine brush
+PRESETS = ["ink-wash", "tarot", "expressionism", "divisionism", "rain-print", "bold-blocks"]  # of the engine brush
 WIDTH = 384
 
 

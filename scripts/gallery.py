@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     stylizer = impasto.Stylizer.load("brush")
     astronaut, cat = (impasto.read_picture(array) for array in (skimage.data.astronaut(), skimage.data.chelsea()))
-    write_picture(folder / "sheet.jpg", paint_sheet(astronaut, paint_style()), quality=90)
+    write_picture(folder / "sheet.jpg", paint_sheet(cat, paint_style()), quality=90)
     everything = contact_sheet(stylizer, cat, list(stylizer.engine.presets()), width=320)
     write_picture(folder / "presets.jpg", everything, quality=88)
     local = impasto.Stylizer.load("local")
@@ -91,7 +91,7 @@ def regions_by_engine(photo: Picture) -> FloatArray:
 def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:
     """What a field can say: a picture's style, strengths, mixtures, a ramp, two regions, colours kept."""
     own = stylizer.encode(paint_style(), name="a style picture")
-    first, second = stylizer.encode("irises"), stylizer.encode("expressionism")
+    first, second = stylizer.encode("rain-print"), stylizer.encode("divisionism")
     ramp = np.broadcast_to(np.linspace(0, 1, photo.width, dtype=np.float32), photo.size)
     split = np.clip((ramp - 0.45) / 0.1, 0, 1)
     field = impasto.StyleField
@@ -99,15 +99,15 @@ def field_sheet(stylizer: impasto.Stylizer, photo: Picture) -> FloatArray:
         "style of a picture": field.constant(own),
         "strength 0.33": field.constant(first, 0.33),
         "strength 0.66": field.constant(first, 0.66),
-        "irises": field.constant(first),
-        "irises 0.5 + expressionism 0.5": field.mixed([first, second]),
-        "a ramp from nothing to irises": field.constant(first).times(ramp),
-        "irises left, expressionism right": field.constant(first).times(1 - split)
+        "rain-print": field.constant(first),
+        "rain-print 0.5 + divisionism 0.5": field.mixed([first, second]),
+        "a ramp from nothing to rain-print": field.constant(first).times(ramp),
+        "rain-print left, divisionism right": field.constant(first).times(1 - split)
         + field.constant(second).times(split),
     }
     cells = [(label, stylizer.render(photo, one).pixels) for label, one in fields.items()]
     kept = stylizer.render(photo, field.constant(second), StylizeConfig(preserve_color="luminance"))
-    return label_grid([*cells, ("expressionism, colours kept", kept.pixels)], columns=4)
+    return label_grid([*cells, ("divisionism, colours kept", kept.pixels)], columns=4)
 
 
 def quilt_failures(photo: Picture, side: int = 256) -> FloatArray:

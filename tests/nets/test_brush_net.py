@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 
-from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, spread_codes, widened
+from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, level, spread_codes, widened
 
 TINY = BrushConfig(code=8, quarter=8, eighth=12, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
 
@@ -191,3 +191,19 @@ def test_spread_codes_point_in_all_directions_and_paint_nearly_the_same():
     assert (before.mean(0) - after.mean(0)).abs().mean() < 0.1 * before.std()
     before, after = ((painted - painted.mean(0)).flatten() for painted in (before, after))
     assert torch.nn.functional.cosine_similarity(before, after, dim=0) > 0.7  # but for the lengths of the codes
+
+
+def test_after_levelling_flat_features_give_one_colour_and_fine_ones_what_they_gave(net):
+    levelled = BrushNet(TINY).eval()
+    levelled.load_state_dict(net.state_dict())
+    level(levelled)
+    flat = torch.rand(1, TINY.quarter, 1, 1).expand(1, TINY.quarter, 9, 9)
+    checks = (-1.0) ** torch.arange(9)
+    fine = torch.rand(1, TINY.quarter, 1, 1) * checks[:, None] * checks  # 3x3 means of a ninth
+    with torch.no_grad():
+        for features, one_colour in ((flat, True), (fine, False)):
+            before, after = (
+                torch.nn.functional.pixel_shuffle(one.paint(features), 4)[..., 8:-8, 8:-8] for one in (net, levelled)
+            )
+            spread = after.std((2, 3)).max() / before.std((2, 3)).max()
+            assert spread < 1e-4 if one_colour else spread > 0.5

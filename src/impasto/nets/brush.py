@@ -40,6 +40,7 @@ __all__ = [
     "BrushModel",
     "BrushNet",
     "StyleEncoder",
+    "level",
     "spread_codes",
     "widened",
 ]
@@ -299,6 +300,22 @@ def widened(state: dict[str, Tensor], source: BrushConfig, target: BrushConfig) 
     weight = functional.pad(state["net.affine.weight"], (0, target.reserved - source.reserved))
     weight[:, : source.code] *= source.scale / target.scale
     return state | {"net.affine.weight": weight}
+
+
+@torch.no_grad()
+def level(net: BrushNet) -> None:
+    """Make the last convolution answer constant features with one colour, in place; what is finer than 3x3 stays.
+
+    Each of its 16 outputs for a colour becomes a pixel of a 4x4 block. Where these answer flat features differently, a
+    clear sky shows a grid of that size. What they differ by is spread over the 3x3 taps, so that only the local mean
+    of the features is answered alike.
+    """
+    weight, bias = net.paint.weight, net.paint.bias
+    taps = weight.shape[2] * weight.shape[3]
+    flat = weight.sum((2, 3)).view(3, 16, -1)  # [colour, pixel of the block, C]
+    weight.add_(((flat.mean(1, keepdim=True) - flat) / taps).view(48, -1)[:, :, None, None])
+    if bias is not None:
+        bias.copy_(bias.view(3, 16).mean(1, keepdim=True).expand(3, 16).reshape(48))
 
 
 @torch.no_grad()

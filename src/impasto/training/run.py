@@ -15,7 +15,7 @@ from torch import nn
 from impasto.config import StylizeConfig
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.adain import LAYERS
-from impasto.nets.brush import BrushModel, widened
+from impasto.nets.brush import BrushModel, level, widened
 from impasto.nets.encoders import load_encoder
 from impasto.nets.johnson import JohnsonNet
 from impasto.nets.lens import folded
@@ -135,6 +135,7 @@ def train_brush(
     if trained is not None:
         model = BrushModel(recipe.network)
         model.load_state_dict(trained.model.state_dict())
+        level(model.net)
         facts = {"recipe": recipe_to_toml(recipe), "step": str(trained.step)}
         save_model(model, path, facts | ({"presets": json.dumps(names)} if names else {}))
     return path
