@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import Tensor
 
 from impasto.engines.diffusion import split_diffusion
 from impasto.export.cards import ExportedFile, count, counts, described, write_card
@@ -46,14 +49,7 @@ def export_adain(weights: Path, folder: Path) -> list[ExportedFile]:
     Raises:
         WeightsError: the file cannot be read, or holds no decoder.
     """
-    state, metadata = read_tensors(weights)
-    build_decoder(state, metadata)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "adain.safetensors"
-    write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
-    written = [described(path, "net")]
-    write_card(folder / "adain.toml", "adain", counts(state), metadata, written)
-    return written
+    return _halved(weights, folder, "adain", build_decoder)
 
 
 def export_diffusion(weights: Path, folder: Path) -> list[ExportedFile]:
@@ -62,11 +58,18 @@ def export_diffusion(weights: Path, folder: Path) -> list[ExportedFile]:
     Raises:
         WeightsError: the file cannot be read, or does not hold both.
     """
+    return _halved(weights, folder, "diffusion", split_diffusion)
+
+
+def _halved(
+    weights: Path, folder: Path, name: str, build: Callable[[dict[str, Tensor], dict[str, str]], object]
+) -> list[ExportedFile]:
+    """A training's file in half precision and its card, after ``build`` has found a network in it."""
     state, metadata = read_tensors(weights)
-    split_diffusion(state, metadata)
+    build(state, metadata)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "diffusion.safetensors"
+    path = folder / f"{name}.safetensors"
     write_tensors(path, {key: value.half() for key, value in state.items()}, metadata)
     written = [described(path, "net")]
-    write_card(folder / "diffusion.toml", "diffusion", counts(state), metadata, written)
+    write_card(folder / f"{name}.toml", name, counts(state), metadata, written)
     return written
