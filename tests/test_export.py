@@ -171,3 +171,9 @@ def test_weights_that_are_none_are_refused(tmp_path):
     (tmp_path / "brush.safetensors").write_bytes(b"no weights")
     with pytest.raises(WeightsError, match=r"brush\.safetensors"):
         export.export_set(tmp_path / "brush.safetensors", tmp_path / "out")
+
+
+def test_the_embedded_adain_exports_to_itself(tmp_path):
+    written = export.export_set(weights_folder() / "adain.safetensors", tmp_path)
+    assert written[0].sha256 == load_card("adain").files["net"].sha256
+    assert load_card("adain", tmp_path).facts["parameters"] == load_card("adain").facts["parameters"]
