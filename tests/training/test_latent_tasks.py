@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from impasto.cli import app
@@ -16,6 +17,7 @@ from impasto.training.data import PictureSet
 from impasto.training.diffusion import DiffusionTask
 from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
 from impasto.training.latent_run import load_autoencoder, train_autoencoder, train_diffusion
+from impasto.training.paintings import PaintedStyles
 from impasto.training.recipe import read_recipe
 from impasto.weights.files import read_tensors
 
@@ -140,6 +142,7 @@ def test_the_packaged_recipes_are_valid(kind):
         (DiffusionRecipe, "data.draws=0"),
         (DiffusionRecipe, "data.light_dropout=2"),
         (DiffusionRecipe, "losses.noisiest=0"),
+        (DiffusionRecipe, "data.painted=2"),
     ],
 )
 def test_wrong_recipes_are_refused(kind, change):
@@ -273,6 +276,38 @@ def test_own_pairs_are_two_crops_of_one_picture(diffusion_task):
     own = np.mean([np.abs(one - two).mean() for one, two in means])
     others = np.mean([np.abs(means[i][0] - means[j][1]).mean() for i in range(12) for j in range(12)])
     assert own < others
+
+
+def test_painted_pairs_become_the_painting(recipes, pictures, latent_file, tmp_path):
+    recipe = read_recipe(DiffusionRecipe, recipes["diffusion"], ("data.painted=1", "data.side=64"))
+    contents, art = PictureSet([pictures / "photos"]), PictureSet([pictures / "art"])
+    parts = (contents, art, load_autoencoder(latent_file), load_encoder())
+    with pytest.raises(UsageError, match="no paintings"):
+        DiffusionTask(recipe, *parts)
+    (tmp_path / "pairs").mkdir()
+    half = np.random.default_rng(0).integers(0, 200, (64, 64, 3), np.uint8)
+    Image.fromarray(np.concatenate([half, half + 55], axis=1)).save(tmp_path / "pairs" / "0.png")
+    task = DiffusionTask(recipe, *parts, PaintedStyles(tmp_path / "pairs", [2]))
+    batch = task.batch(0, 1)
+    assert np.array_equal(batch["content"][:1] + 55, batch["target"])
+    task.prepare(torch.device("cpu"))
+    painted = task.losses(task.model, tensors(batch), 0)["own"]
+    kept = task.losses(task.model, tensors(batch | {"target": batch["content"]}), 0)["own"]
+    assert painted.item() != kept.item()
+
+
+def test_a_training_paints_first(recipes, sources, latent_file, tmp_path):
+    heard = []
+    path = train_diffusion(
+        recipes["diffusion"],
+        autoencoder=latent_file,
+        out=tmp_path / "out",
+        overrides=("data.painted=0.5", "data.paintings=3", "data.side=64", 'data.painters=["brush"]'),
+        on_paint=heard.append,
+        **sources,
+    )
+    assert path.is_file() and [item.done for item in heard] == [1, 2, 3]
+    assert len(list((tmp_path / "out" / "paintings").rglob("*.png"))) == 3
 
 
 def test_autoencoder_and_encoder_stay_as_they_are(diffusion_task):

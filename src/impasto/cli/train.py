@@ -322,6 +322,7 @@ def diffusion(
             device=device,
             workers=workers,
             minutes=minutes,
+            on_paint=display.show_painting,
             on_step=display.show,
         )
     typer.echo(f"Wrote {path}")

@@ -75,8 +75,10 @@ def feature_sums(features: Tensor, weight: Tensor | None = None) -> FeatureSums:
 
     The product runs in the memory format that the features have: nothing is copied for ``channels_last``.
     """
-    # Products of features are large and their differences small: never in half precision, not even under autocast.
+    # Products of features are large and their differences small: not in half precision as they are, even under autocast.
     with torch.autocast(features.device.type, enabled=False):
+        if features.dtype == torch.bfloat16 and weight is None:
+            return _centred_sums(features)
         values = full_precision(features)
         count = values.shape[2] * values.shape[3]
         if weight is None:
@@ -90,6 +92,24 @@ def feature_sums(features: Tensor, weight: Tensor | None = None) -> FeatureSums:
             return FeatureSums(mass, weighted_rows.sum(1), torch.matmul(weighted_rows.transpose(1, 2), rows))
         flat, weighted_flat = values.flatten(2), weighted.flatten(2)  # [B, C, N]
         return FeatureSums(mass, weighted_flat.sum(2), torch.matmul(weighted_flat, flat.transpose(1, 2)))
+
+
+def _centred_sums(features: Tensor) -> FeatureSums:
+    """Sums of bfloat16 features, multiplied in bfloat16 after their means were taken away, and put together in float32.
+
+    What is lost is three digits of the covariances, not of the squares of the means. Processors and GPUs with matrix
+    units are several times faster this way.
+    """
+    rows = features.permute(0, 2, 3, 1).flatten(1, 2)  # [B, N, C], a view of channels_last
+    count = rows.shape[1]
+    shift = rows.detach().mean(1, keepdim=True, dtype=torch.float32).to(rows.dtype)
+    centred = rows - shift
+    first = torch.matmul(centred.new_ones(len(rows), 1, count), centred)[:, 0].float()  # about 0: the shift is rounded
+    second = torch.matmul(centred.transpose(1, 2), centred).float()
+    mean = shift[:, 0].float()
+    crossed = first[:, :, None] * mean[:, None, :]
+    second = second + crossed + crossed.transpose(1, 2) + count * mean[:, :, None] * mean[:, None, :]
+    return FeatureSums(mean.new_full((len(rows),), float(count)), first + count * mean, second)
 
 
 def statistics_of(sums: FeatureSums, channel_scale: Tensor | None = None) -> Statistics:

@@ -415,7 +415,7 @@ def _statistics(teacher: Teacher, maps: dict[str, Tensor], scales: dict[str, Ten
     """
     found = {}
     for name in teacher.spec.style_layers:
-        features = maps[name].float()
+        features = maps[name]
         if teacher.spec.layers[name][0] <= 2 and features.shape[2] > 48:
             features = features[:, :, ::2, ::2]
         found[name] = feature_statistics(features, scales[name])

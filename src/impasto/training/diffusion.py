@@ -12,6 +12,9 @@ with a floor, because the schedule ends without any signal (Lin et al. 2024, arX
 rendering starts there. The network answers about a guess of the result in the style's colours
 (:mod:`impasto.nets.prior`); detail has to come from hints and style.
 
+Painted pairs are trained in the same way, with ``x`` a painting: hints are those of the photograph, the style is the
+artwork that another engine painted it after (:mod:`impasto.training.paintings`).
+
 Crossed pairs, a content and another picture's style, have no target. The network paints them from pure noise in one
 step without gradient, that is noised to a step ``t`` again, and the picture ``y`` that it then predicts is decoded:
 
@@ -31,6 +34,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from impasto.errors import UsageError
 from impasto.losses.content import content_loss, instance_normalised
 from impasto.losses.regularity import total_variation
 from impasto.losses.statistics import feature_statistics, style_distance
@@ -51,6 +55,7 @@ from impasto.ops.samplers import sample
 from impasto.training.data import CropRule, PictureSet, PixelArray, hsv_jitter, random_crop
 from impasto.training.latent_recipe import DiffusionRecipe, DiffusionWeights
 from impasto.training.loop import Batch
+from impasto.training.paintings import PaintedStyles
 
 __all__ = ["DiffusionTask"]
 
@@ -68,6 +73,10 @@ class DiffusionTask:
         artworks: styles; and contents of own pairs, in the recipe's proportion.
         autoencoder: frozen.
         encoder: frozen; sees contents and styles, and judges crossed pairs.
+        paintings: what other engines made of photographs, for a recipe with ``data.painted``.
+
+    Raises:
+        UsageError: such a recipe, and no paintings.
     """
 
     def __init__(
@@ -77,8 +86,12 @@ class DiffusionTask:
         artworks: PictureSet,
         autoencoder: Autoencoder,
         encoder: Teacher,
+        paintings: PaintedStyles | None = None,
     ) -> None:
+        if recipe.data.painted > 0 and paintings is None:
+            raise UsageError("data.painted is above 0, and there are no paintings")
         self.recipe = recipe
+        self.paintings = paintings
         self.photographs = photographs
         self.artworks = artworks
         self.autoencoder = autoencoder.requires_grad_(False).eval()
@@ -125,12 +138,14 @@ class DiffusionTask:
             getattr(style, f"{name}_deviation").copy_(_bounded(rows.std(0)))
 
     def batch(self, step: int, index: int) -> Batch:
-        """Contents and styles ``[B + X, 3, size, size]``, uint8, the X crossed pairs last; noise and steps."""
+        """Contents and styles ``[B + X, 3, size, size]``, uint8, the X crossed pairs last; what the other B become,
+        ``[B, 3, size, size]``; noise and steps.
+        """
         recipe, stage, data = self.recipe, self.recipe.stage_at(step), self.recipe.data
         weights = recipe.weights_at(step)
         rng = np.random.default_rng([recipe.seed, index])
         rule = CropRule(stage.size, data.smallest, data.largest)
-        pairs = [self._own_pair(rng, rule) for _ in range(stage.batch)]
+        pairs = [self._pair(rng, rule) for _ in range(stage.batch)]
         crossed = data.crossed if weights.style > 0 or weights.content > 0 else 0
         contents = np.concatenate([np.stack([pair[0] for pair in pairs]), self.photographs.crops(rng, crossed, rule)])
         styles = np.concatenate([np.stack([pair[1] for pair in pairs]), self.artworks.crops(rng, crossed, rule)])
@@ -142,12 +157,22 @@ class DiffusionTask:
         return {
             "content": contents,
             "style": styles,
+            "target": np.stack([pair[2] for pair in pairs]),
             "noise": rng.standard_normal(shape, np.float32),
             "t": np.concatenate([own_steps, low.astype(np.int64)]),
             "without_style": (rng.random(draws) < data.style_dropout).astype(np.float32),
             "features": (rng.random(stage.batch + crossed) >= data.feature_dropout).astype(np.float32),
             "light": (rng.random(stage.batch + crossed) >= data.light_dropout).astype(np.float32),
         }
+
+    def _pair(self, rng: np.random.Generator, rule: CropRule) -> tuple[PixelArray, PixelArray, PixelArray]:
+        """Content, style and what shall become of them, ``[3, size, size]`` each."""
+        if self.paintings is None or rng.random() >= self.recipe.data.painted:
+            content, style = self._own_pair(rng, rule)
+            return content, style, content
+        content, painting, number = self.paintings.window(rng, rule.size)
+        style = random_crop(self.artworks.picture(number), rng, rule).transpose(2, 0, 1)
+        return content, style, painting
 
     def _own_pair(self, rng: np.random.Generator, rule: CropRule) -> tuple[PixelArray, PixelArray]:
         """Two crops ``[3, size, size]`` of one picture, with the same jitter."""
@@ -182,7 +207,7 @@ class DiffusionTask:
                 content_hints(maps, content, hint_statistics(maps, content)), batch["features"], batch["light"]
             )
             features = style_features(style_maps, style)
-            latents = self.autoencoder.encode(content[:own]).float().repeat(self.recipe.data.draws, 1, 1, 1)
+            latents = self.autoencoder.encode(_to_float(batch["target"])).float().repeat(self.recipe.data.draws, 1, 1, 1)
             guess = self.autoencoder.encode(_guess(content, features.colours)).float()
             own_guess = guess[:own].repeat(self.recipe.data.draws, 1, 1, 1)
         noise, t = batch["noise"][:draws], batch["t"][:draws]

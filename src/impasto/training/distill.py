@@ -44,7 +44,16 @@ from impasto.training.johnson import JohnsonTask, Judge
 from impasto.training.loop import Batch
 from impasto.training.recipe import DistillRecipe, DistillWeights, JohnsonWeights
 
-__all__ = ["DistillTask", "PaintedPairs", "Painter", "Painting", "paint_pairs"]
+__all__ = [
+    "DistillTask",
+    "PaintedPairs",
+    "Painter",
+    "Painting",
+    "is_whole",
+    "paint_pairs",
+    "painting_file",
+    "write_painting",
+]
 
 _DRAWS = zlib.crc32(b"painted by a larger engine")
 
@@ -179,14 +188,14 @@ def paint_pairs(
     folder = _claim(out, _facts(painter, contents, recipe))
     state = PartialState()
     own = range(state.process_index, count, state.num_processes)
-    missing = [number for number in own if not _is_whole(_file(folder, number), side)]
+    missing = [number for number in own if not is_whole(painting_file(folder, number), side)]
     report = on_paint if state.is_main_process else None
     if missing and report is not None:
         report(Painting(painter.engine, len(own) - len(missing), len(own), side, painter.seconds(side) * len(missing)))
     begun = time.monotonic()
     for position, number in enumerate(missing, start=1):
         crop = _crop(contents, recipe, number)
-        _write(_file(folder, number), np.concatenate([crop, painter.paint(crop)], axis=1))
+        write_painting(painting_file(folder, number), np.concatenate([crop, painter.paint(crop)], axis=1))
         if report is not None:
             left = len(missing) - position
             seconds = (time.monotonic() - begun) / position * left
@@ -224,11 +233,12 @@ def _claim(out: Path, facts: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _file(folder: Path, number: int) -> Path:
+def painting_file(folder: Path, number: int) -> Path:
+    """Where a painting lies, beside the photograph."""
     return folder / f"{number:06d}.png"  # in the order of their names
 
 
-def _is_whole(path: Path, side: int) -> bool:
+def is_whole(path: Path, side: int) -> bool:
     """Whether the file is there and can be read to its end; a damaged one is painted again."""
     try:
         with Image.open(path) as opened:
@@ -245,7 +255,12 @@ def _crop(contents: PictureSet, recipe: DistillRecipe, number: int) -> PixelArra
     return np.ascontiguousarray(contents.crops(rng, 1, rule)[0].transpose(1, 2, 0))
 
 
-def _write(path: Path, pixels: PixelArray) -> None:
+def write_painting(path: Path, pixels: PixelArray) -> None:
+    """Write ``[side, 2 side, 3]``, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         Image.fromarray(pixels).save(partial, format="PNG")

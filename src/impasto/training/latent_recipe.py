@@ -94,6 +94,11 @@ class DiffusionData:
 
     Attributes:
         art: part of the pictures that are artworks, of those that are told their own style.
+        painted: part of the pairs that are photographs and what other engines made of them
+            (:mod:`impasto.training.paintings`).
+        painters: those engines, in turn.
+        paintings: how many they paint before the training begins.
+        side: of a painting, in pixels.
         smallest: smallest side of a crop, as a part of the picture's short side.
         largest: largest side, likewise.
         jitter: HSV jitter, the same for both crops of a picture.
@@ -105,6 +110,10 @@ class DiffusionData:
     """
 
     art: float = 0.6
+    painted: float = 0.0
+    painters: tuple[str, ...] = ("brush", "local")
+    paintings: int = 3000
+    side: int = 256
     smallest: float = 0.35
     largest: float = 1.0
     jitter: float = 0.06
@@ -163,12 +172,14 @@ class DiffusionRecipe(TrainingRecipe[DiffusionWeights]):
             ("data.jitter", data.jitter, "from 0 to 0.5", 0 <= data.jitter <= 0.5),
             ("data.smallest", data.smallest, "above 0, largest and 1 at most", 0 < data.smallest <= data.largest <= 1),
         ]
-        for key in ("art", "style_dropout", "feature_dropout", "light_dropout"):
+        for key in ("art", "painted", "style_dropout", "feature_dropout", "light_dropout"):
             value = getattr(data, key)
             found.append((f"data.{key}", value, "from 0 to 1", 0 <= value <= 1))
         for number, stage in enumerate(self.stages):
             size = stage.size
             found.append((f"stages.{number}.size", size, "a multiple of 16, 64 or more", size % 16 == 0 and size >= 64))
+            if data.painted > 0:
+                found.append((f"stages.{number}.size", size, f"data.side ({data.side}) at most", size <= data.side))
             weights = dataclasses.replace(self.losses, **stage.losses)
             top = weights.noisiest
             found.append((f"stages.{number}.losses.noisiest", top, "above 0 and up to 1", 0 < top <= 1))

@@ -13,9 +13,11 @@ from impasto.nets.encoders import load_encoder
 from impasto.training.autoencoder import AutoencoderTask, AutoencoderTrunk
 from impasto.training.data import PictureSet
 from impasto.training.diffusion import DiffusionTask
+from impasto.training.distill import Painting
 from impasto.training.job import artworks, run_task
 from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
 from impasto.training.loop import Progress
+from impasto.training.paintings import PaintingPlan, paint_styles
 from impasto.training.recipe import read_recipe, recipe_to_toml
 from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
@@ -83,6 +85,7 @@ def train_diffusion(
     device: str | None = None,
     workers: int = 1,
     minutes: float | None = None,
+    on_paint: Callable[[Painting], None] | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Train the network of ``diffusion``, or go on with the training that ``out`` holds.
@@ -98,6 +101,7 @@ def train_diffusion(
         device: ``cpu`` to stay off an accelerator.
         workers: threads that prepare batches.
         minutes: stop after this long; the next call goes on.
+        on_paint: hears how far the engines of ``data.painters`` are, which paint first.
         on_step: called after every step.
 
     Returns:
@@ -106,6 +110,8 @@ def train_diffusion(
     Raises:
         UsageError: the recipe is wrong, or does not fit the autoencoder.
         WeightsError: the autoencoder does not load.
+        UnknownNameError: a painter that is no engine.
+        MissingExtraError: packages that a painter needs are not installed.
         TrainingError: no pictures, or training cannot go on.
         OutputError: the folder or the result cannot be written.
     """
@@ -116,7 +122,12 @@ def train_diffusion(
             f"the autoencoder '{autoencoder}' has {latent.config.channels} channels, the recipe's network expects "
             f"{recipe.network.latent}; set network.latent"
         )
-    task = DiffusionTask(recipe, PictureSet(contents), artworks(styles, style_manifest), latent, load_encoder())
+    photographs, art, data = PictureSet(contents), artworks(styles, style_manifest), recipe.data
+    paintings = None
+    if data.painted > 0:
+        plan = PaintingPlan(data.painters, data.paintings, data.side, recipe.seed)
+        paintings = paint_styles(plan, photographs, art, out, on_paint=on_paint)
+    task = DiffusionTask(recipe, photographs, art, latent, load_encoder(), paintings)
     trained = run_task(task, recipe, out, device=device, workers=workers, minutes=minutes, on_step=on_step)
     path = out / "diffusion.safetensors"
     if trained is not None:
