@@ -11,6 +11,7 @@ from impasto.engines.base import Engine
 from impasto.engines.diffusion import Diffusion, split_diffusion
 from impasto.engines.diffusion_canvas import Canvas
 from impasto.engines.diffusion_options import DiffusionOptions
+from impasto.engines.diffusion_presets import merged_code, pack_presets, unpack_presets
 from impasto.errors import CancelledError, FieldError, UsageError, WeightsError
 from impasto.field import StyleCode, StyleField, StyleLayer
 from impasto.nets.autoencoder import Autoencoder, AutoencoderConfig, patch_basis
@@ -289,3 +290,38 @@ def test_the_estimate_grows_with_the_work(engine, codes):
 def test_a_file_of_something_else_is_refused():
     with pytest.raises(WeightsError):
         split_diffusion({"weight": torch.zeros(1)}, {})
+
+
+# --- presets ---------------------------------------------------------------------------------------------------------
+
+ROWS = [{"name": "one", "title": "first", "credit": "me"}, {"name": "two", "title": "second", "credit": "you"}]
+
+
+def test_presets_come_back_from_their_file(engine, codes, photo):
+    """In half precision, so nearly the same."""
+    packed = pack_presets(ROWS, codes[:2], weights=engine.identity)
+    networks = engine._networks
+    again = Diffusion(engine.identity, networks.encoder, networks.net, networks.autoencoder, packed)
+    assert list(again.presets()) == ["one", "two"] and again.preset_table()["two"].credit == "you"
+    painted = [
+        again.render(photo, StyleField.constant(code), settings()) for code in (codes[0], again.presets()["one"])
+    ]
+    assert np.abs(painted[0].astype(int) - painted[1]).max() <= 2
+
+
+def test_presets_of_other_weights_are_refused(codes):
+    packed = pack_presets(ROWS, codes[:2], weights="0" * 16)
+    with pytest.raises(WeightsError, match="other weights"):
+        unpack_presets(packed, engine="diffusion", identity="1" * 16)
+    with pytest.raises(WeightsError, match="cannot be understood"):
+        unpack_presets(packed[:-40], engine="diffusion", identity="0" * 16)
+    assert unpack_presets(b"", engine="diffusion", identity="0" * 16) == {}
+
+
+def test_a_preset_of_two_artworks_has_the_colours_of_both(engine):
+    """Of two plain pictures, one black and one white: the mean grey, with a variance that neither has."""
+    plain = [engine.encode(np.full((64, 64, 3), level, np.float32), name="x", config=settings()) for level in (0, 1)]
+    code = merged_code(plain, "both")
+    colours = code.parts["colours"]
+    assert code.name == "both" and len(code.parts["tokens"]) == 2 * len(plain[0].parts["tokens"])
+    assert colours[0] == pytest.approx(0.5) and (colours[1:] @ colours[1:].T) == pytest.approx(0.25, abs=1e-4)

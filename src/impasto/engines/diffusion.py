@@ -33,9 +33,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impasto.config import StylizeConfig, resolve_options
-from impasto.engines.base import ProgressCallback, RenderEstimate, RenderProgress
+from impasto.engines.base import Preset, ProgressCallback, RenderEstimate, RenderProgress
 from impasto.engines.diffusion_canvas import MARGIN, MULTIPLE, Canvas, Networks, codes_of
 from impasto.engines.diffusion_options import DiffusionOptions
+from impasto.engines.diffusion_presets import unpack_presets
 from impasto.engines.fields import composite, spread_field
 from impasto.engines.tiles import check_field, color_finish, gated, paint_scaled, shrink
 from impasto.errors import FieldError, UsageError, WeightsError
@@ -53,7 +54,7 @@ from impasto.nets.teachers import Teacher
 from impasto.ops.samplers import classifier_free_guidance, noise_for, sample
 from impasto.ops.tiling import pad_to_multiple, to_float
 from impasto.types import FloatArray
-from impasto.weights import load_card, weights_folder
+from impasto.weights import load_card, read_weights, weights_folder
 from impasto.weights.files import read_tensors
 
 __all__ = ["Diffusion", "load", "split_diffusion"]
@@ -74,12 +75,16 @@ class Diffusion:
         encoder: the frozen encoder that the network was trained behind.
         net: the network.
         autoencoder: its latent space.
+        presets: the file of presets, or nothing.
     """
 
     name = "diffusion"
 
-    def __init__(self, identity: str, encoder: Teacher, net: StyleDiffusion, autoencoder: Autoencoder) -> None:
+    def __init__(
+        self, identity: str, encoder: Teacher, net: StyleDiffusion, autoencoder: Autoencoder, presets: bytes = b""
+    ) -> None:
         self.identity = identity
+        self._presets = functools.cache(lambda: unpack_presets(presets, engine=self.name, identity=identity))
         self._networks = Networks(net.eval(), autoencoder.eval(), encoder)
         self._schedule = diffusion_schedule()
 
@@ -120,8 +125,20 @@ class Diffusion:
             return networks.net.codes(style_features(networks.encoder(batch, STYLE_LAYERS), batch))
 
     def presets(self) -> dict[str, StyleCode]:
-        """None of its own."""
-        return {}
+        """Codes that come with the weights, by name.
+
+        Raises:
+            WeightsError: the presets belong to other weights.
+        """
+        return {name: preset.code for name, preset in self._presets().items()}
+
+    def preset_table(self) -> dict[str, Preset]:
+        """Presets with titles and credits.
+
+        Raises:
+            WeightsError: the presets belong to other weights.
+        """
+        return dict(self._presets())
 
     # -- rendering -------------------------------------------------------------------------------------------------
 
@@ -363,7 +380,8 @@ def load() -> Diffusion:
     state, texts = read_tensors(weights_folder() / file.name, sha256=file.sha256)
     if texts.get("encoder") != load_card("lens").identity:
         raise WeightsError("the network of 'diffusion' was trained behind another encoder than the installed lens")
-    return Diffusion(card.identity, load_encoder(), *split_diffusion(state, texts))
+    presets = read_weights(card, "presets") if "presets" in card.files else b""
+    return Diffusion(card.identity, load_encoder(), *split_diffusion(state, texts), presets)
 
 
 def split_diffusion(state: Mapping[str, Tensor], texts: Mapping[str, str]) -> tuple[StyleDiffusion, Autoencoder]:

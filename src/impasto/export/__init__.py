@@ -45,8 +45,8 @@ def export_set(
     """Everything that is shipped, from the file that a training wrote.
 
     Of ``brush`` and ``local``: ONNX graphs, the half-precision safetensors file, the presets and the card. Of ``lens``:
-    the half-precision file, the graph of its first layers and the card. Of ``adain`` and ``diffusion``: the file and
-    the card.
+    the half-precision file, the graph of its first layers and the card. Of ``adain``: the file and the card; of
+    ``diffusion`` also the presets.
 
     Args:
         weights: ``brush.safetensors``, ``lens.safetensors``, ``adain.safetensors``, ``local.safetensors`` or
@@ -68,7 +68,7 @@ def export_set(
     if metadata.get("engine") == "local":
         return export_local(weights, folder, encoder=encoder, artworks=artworks, presets=presets)
     if metadata.get("diffusion"):
-        return export_diffusion(weights, folder)
+        return export_diffusion(weights, folder, artworks=artworks, presets=presets)
     if metadata.get("encoder"):
         return export_adain(weights, folder)
     if metadata.get("style"):

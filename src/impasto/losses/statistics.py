@@ -75,7 +75,7 @@ def feature_sums(features: Tensor, weight: Tensor | None = None) -> FeatureSums:
 
     The product runs in the memory format that the features have: nothing is copied for ``channels_last``.
     """
-    # Products of features are large and their differences small: not in half precision as they are, even under autocast.
+    # Products of features are large, their differences small: not in half precision as they are, even under autocast.
     with torch.autocast(features.device.type, enabled=False):
         if features.dtype == torch.bfloat16 and weight is None:
             return _centred_sums(features)

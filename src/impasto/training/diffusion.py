@@ -207,7 +207,9 @@ class DiffusionTask:
                 content_hints(maps, content, hint_statistics(maps, content)), batch["features"], batch["light"]
             )
             features = style_features(style_maps, style)
-            latents = self.autoencoder.encode(_to_float(batch["target"])).float().repeat(self.recipe.data.draws, 1, 1, 1)
+            latents = (
+                self.autoencoder.encode(_to_float(batch["target"])).float().repeat(self.recipe.data.draws, 1, 1, 1)
+            )
             guess = self.autoencoder.encode(_guess(content, features.colours)).float()
             own_guess = guess[:own].repeat(self.recipe.data.draws, 1, 1, 1)
         noise, t = batch["noise"][:draws], batch["t"][:draws]

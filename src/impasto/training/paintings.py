@@ -183,9 +183,7 @@ def _order(
     return _Order(painter, None, int(rng.choice(len(artworks), p=artworks.chance)))
 
 
-def _painted(
-    stylizers: dict[str, Stylizer], order: _Order, artworks: PictureSet, content: PixelArray
-) -> PixelArray:
+def _painted(stylizers: dict[str, Stylizer], order: _Order, artworks: PictureSet, content: PixelArray) -> PixelArray:
     """``[side, side, 3]`` uint8 to the same shape."""
     stylizer = stylizers[order.painter]
     code = stylizer.encode(Image.fromarray(artworks.picture(order.artwork)) if order.preset is None else order.preset)
