@@ -30,7 +30,7 @@ def merged_code(codes: Sequence[StyleCode], name: str) -> StyleCode:
         "tokens": np.concatenate([code.parts["tokens"] for code in codes]),
         "colours": np.concatenate([mean[None], root]).astype(np.float32),
     }
-    vector = np.mean([code.vector for code in codes], axis=0, dtype=np.float32)
+    vector = (np.sum([code.vector for code in codes], axis=0) / len(codes)).astype(np.float32)
     return StyleCode(vector, codes[0].engine, codes[0].weights, name, parts)
 
 
