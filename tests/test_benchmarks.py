@@ -320,3 +320,13 @@ def test_the_others_run(tmp_path, name, needs, options, rows):
     found = {row["name"]: row["value"] for row in content["rows"]}
     assert all(found[row] > 0 for row in rows)
     assert all(row["verdict"] == "" for row in content["rows"])
+
+
+@pytest.mark.slow
+def test_diffusion_runs(tmp_path):
+    pytest.importorskip("torch")
+    printed, content = run_module("diffusion", tmp_path / "diffusion.json")
+    rows = {row["name"]: row for row in content["rows"]}
+    assert rows["paint"]["value"] > 0 and "paint" in printed
+    assert rows["12 dpm-solver++ steps from 4 ddim"]["value"] > 0 and rows["another seed from 4 ddim"]["value"] > 0
+    assert all(row["verdict"] == "" for row in content["rows"])

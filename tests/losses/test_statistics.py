@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from impasto.losses.statistics import (
     feature_statistics,
+    feature_sums,
     gatys_gram_loss,
     gram_loss,
     gram_matrix,
     moment_loss,
+    statistics_of,
     style_distance,
 )
 
@@ -101,3 +103,26 @@ def test_the_gradient_of_guided_statistics_is_that_of_finite_differences():
         return style_distance(feature_statistics(features, weight=weight), wanted)
 
     assert torch.autograd.gradcheck(distance, (maps(10, batch=1, dtype=torch.float64).requires_grad_(),))
+
+
+def test_bfloat16_products_lose_little_even_far_from_zero():
+    """Means of ten times the deviations: products of the features themselves would lose all of the covariance."""
+    torch.manual_seed(0)
+    mixed = torch.einsum("dc,bchw->bdhw", torch.randn(6, 6), torch.randn(2, 6, 20, 24))
+    features = (mixed + 10 * mixed.std() * torch.arange(6)[:, None, None] / 3).bfloat16()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found, exact = feature_sums(features.contiguous(memory_format=layout)), feature_sums(features.double())
+        one, two = statistics_of(found), statistics_of(exact)
+        assert found.second.dtype == torch.float32
+        assert torch.allclose(one.mean.double(), two.mean, rtol=1e-3, atol=1e-2)
+        assert torch.allclose(one.covariance.double(), two.covariance, atol=0.02 * float(two.covariance.abs().max()))
+
+
+def test_bfloat16_statistics_have_the_gradient_of_float32():
+    torch.manual_seed(1)
+    plain = torch.randn(1, 4, 12, 12).bfloat16().float().requires_grad_()
+    rounded = plain.detach().bfloat16().requires_grad_()
+    for features in (plain, rounded):
+        statistics = feature_statistics(features)
+        (statistics.mean.sum() + statistics.covariance.square().sum()).backward()
+    assert torch.allclose(plain.grad, rounded.grad.float(), atol=0.03 * float(plain.grad.abs().max()))

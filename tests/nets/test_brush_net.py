@@ -135,6 +135,22 @@ def test_checkpointing_changes_neither_the_painting_nor_the_gradients():
     assert all(torch.allclose(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_training_normalises_as_rendering_does(net, codes, kind):
+    """With gradients a pass of its own runs for fields without maps: same paintings, statistics and gradients."""
+    net = make(BrushNet).to(kind)
+    shown, some = picture().to(kind), codes[:, :2].to(kind)
+    found = []
+    for maps in (False, True):
+        photo, learned = shown.clone().requires_grad_(), some.clone().requires_grad_()
+        weights = [constant([0.3, 0.7], *(side // at if maps else 1 for side in (64, 96))).to(kind) for at in (4, 8)]
+        painted, statistics = net(photo, learned, *weights)
+        (painted * torch.linspace(0, 1, painted.numel(), dtype=kind).view_as(painted)).sum().backward()
+        found.append((painted.detach(), statistics.detach(), photo.grad, learned.grad))
+    for one, two in zip(*found, strict=True):
+        assert torch.allclose(one, two, rtol=1e-3, atol=1e-3 * float(two.abs().max()))
+
+
 def test_a_reserved_number_is_a_presets_own_gains():
     plain = make(BrushModel)
     wide = BrushModel(dataclasses.replace(TINY, reserved=2)).eval()

@@ -251,6 +251,19 @@ def test_what_is_not_a_number_stops_the_training_and_names_the_checkpoint(
         train_diffusion(recipes["diffusion"], autoencoder=latent_file, out=tmp_path / "out", **sources)
 
 
+def test_the_critic_judges_in_mixed_precision_too(recipes, sources, tmp_path):
+    """Through accelerate, which makes float32 copies of what a model returns."""
+    seen = []
+    train_autoencoder(
+        recipes["autoencoder"],
+        out=tmp_path / "out",
+        overrides=("schedule.precision=bf16", "stages.0.steps=1", "stages.1.steps=2"),
+        on_step=lambda progress: seen.append(progress.losses),
+        **sources,
+    )
+    assert [("adversarial" in terms) for terms in seen] == [False, True, True]
+
+
 def test_mixed_precision_stays_close(diffusion_task):
     diffusion_task.prepare(torch.device("cpu"))
     batch, found = tensors(diffusion_task.batch(8, 0)), []

@@ -102,7 +102,7 @@ def _centred_sums(features: Tensor) -> FeatureSums:
     """
     rows = features.permute(0, 2, 3, 1).flatten(1, 2)  # [B, N, C], a view of channels_last
     count = rows.shape[1]
-    shift = rows.detach().mean(1, keepdim=True, dtype=torch.float32).to(rows.dtype)
+    shift = rows.detach().sum(1, keepdim=True) / count
     centred = rows - shift
     first = torch.matmul(centred.new_ones(len(rows), 1, count), centred)[:, 0].float()  # about 0: the shift is rounded
     second = torch.matmul(centred.transpose(1, 2), centred).float()

@@ -56,6 +56,7 @@ class AutoencoderTrunk(nn.Module):
     def forward(self, picture: Tensor, noise: Tensor | None = None, judged: bool = False) -> Decoded:
         """``[B, 3, H, W]`` to a picture and latents, and scores if they are wanted."""
         decoded, latents = self.autoencoder(picture, noise)
+        decoded = decoded.float()  # one tensor for critic and losses, whose pulls are compared; wrappers copy others
         if not judged:
             return decoded, latents, None
         still = {name: value.detach() for name, value in self.critic.named_parameters()}
@@ -119,7 +120,6 @@ class AutoencoderTask:
         weights = self.recipe.weights_at(step)
         picture = (batch["picture"].float() / 255).contiguous(memory_format=torch.channels_last)
         decoded, latents, scores = model(picture, weights.deviation * batch["noise"], weights.adversarial > 0)
-        decoded = decoded.float()
         pixels = weights.pixels * charbonnier(decoded, picture)
         terms = {
             "pixels": pixels,
@@ -131,10 +131,10 @@ class AutoencoderTask:
                 wanted = self.judge(picture, LAYERS)
             terms["perceptual"] = weights.perceptual * perceptual_loss(self.judge(decoded, LAYERS), wanted)
         if scores is not None:
-            real, made, passing = (score.float() for score in scores)
+            real, fake, passing = (score.float() for score in scores)
             pull = hinge_generator_loss(passing)
             terms["adversarial"] = weights.adversarial * adaptive_weight(pixels, pull, decoded) * pull
-            terms["critic"] = weights.critic * hinge_critic_loss(real, made)
+            terms["critic"] = weights.critic * hinge_critic_loss(real, fake)
         else:  # several processes wait for a gradient of every weight
             critic: PatchGAN = self.model.critic  # type: ignore[assignment]
             terms["critic"] = 0 * torch.stack([weight.sum() for weight in critic.parameters()]).sum()
