@@ -163,7 +163,7 @@ class Modulation:
         if features.requires_grad and self.statistics is None and self.weights[scale].shape[2:] == (1, 1):
             half = self.affine.shape[1] // 2
             gain, bias = (self._over_field(at + begin, at + end, scale) for at in (0, half))
-            modulated, statistics = _Normalised.apply(features, gain, bias)
+            modulated, statistics = _Normalised.apply(features, gain, bias)  # type: ignore[no-untyped-call]
             self.used.append(statistics)
             return typing.cast("Tensor", modulated)
         mean = features.mean((2, 3), keepdim=True)  # [B, C, 1, 1]
