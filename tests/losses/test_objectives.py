@@ -6,7 +6,15 @@ from torch.nn import functional
 
 from impasto.losses.content import content_loss, instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
-from impasto.losses.regularity import calm_loss, identity_loss, range_loss, shift_noise, stability_loss, total_variation
+from impasto.losses.regularity import (
+    calm_loss,
+    grid_loss,
+    identity_loss,
+    range_loss,
+    shift_noise,
+    stability_loss,
+    total_variation,
+)
 
 
 def picture(seed, *, height=48, width=40, channels=3):
@@ -99,6 +107,22 @@ def test_range_and_identity():
     assert range_loss(torch.tensor([[-0.5, 1.25]])) == pytest.approx(0.375)
     assert identity_loss(picture(6), picture(6)) == 0
     assert identity_loss(picture(6) + 0.25, picture(6)) == pytest.approx(0.25, abs=1e-6)
+
+
+def test_grid_counts_what_repeats_in_flat_areas():
+    torch.manual_seed(0)
+    flat = torch.full((2, 3, 64, 64), 0.5)
+    tile = 0.1 * torch.randn(2, 3, 8, 8)
+    grid, marks = 0.5 + tile.repeat(1, 1, 8, 8), 0.5 + 0.1 * torch.randn(2, 3, 64, 64)
+    found = grid_loss(grid, flat, 8)
+    assert found.item() == pytest.approx(tile.std().item() * 64 / 65, rel=0.05)  # its root mean square; of 64 blocks
+    assert grid_loss(marks, flat, 8) < 0.2 * found
+    assert grid_loss(grid, torch.rand(2, 3, 64, 64), 8) < 0.02 * found
+    assert grid_loss(flat, flat, 8).abs() < 1e-6
+    shifted = torch.roll(grid, 3, 3)
+    assert grid_loss(shifted, flat, 8).item() == pytest.approx(found.item(), rel=1e-4)
+    assert grid_loss(0.5 + tile[..., :4].repeat(1, 1, 8, 16), flat, 5) < 0.35 * found  # of another period
+    assert grid_loss(grid[..., :61], flat[..., :61], 8).isfinite() and grid_loss(grid[..., :5], flat[..., :5], 8) == 0
 
 
 def test_calm_counts_marks_in_flat_areas_alone():

@@ -29,6 +29,15 @@ ENGINES: dict[str, EngineSpec] = {
         capabilities=Capabilities(field=True, tiles=True, chance=False, gpu=False),
         card="brush",
     ),
+    "diffusion": EngineSpec(
+        name="diffusion",
+        factory="impasto.engines.diffusion:load",
+        extra="torch",
+        summary="a small latent diffusion: the picture grows out of noise, the style in its attention",
+        capabilities=Capabilities(field=True, tiles=True, chance=True, gpu=True, slow=True),
+        card="diffusion",
+        options="impasto.engines.diffusion_options:DiffusionOptions",
+    ),
     "gatys": EngineSpec(
         name="gatys",
         factory="impasto.engines.gatys:load",

@@ -6,7 +6,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["calm_loss", "identity_loss", "range_loss", "shift_noise", "stability_loss", "total_variation"]
+__all__ = [
+    "calm_loss",
+    "grid_loss",
+    "identity_loss",
+    "range_loss",
+    "shift_noise",
+    "stability_loss",
+    "total_variation",
+]
 
 
 def total_variation(picture: Tensor) -> Tensor:
@@ -32,16 +40,49 @@ def calm_loss(painted: Tensor, content: Tensor, *, window: int = 17, deviation: 
     Returns:
         Mean over all places, so that a photograph without flat areas gives about 0.
     """
-    while window > 3 and window // 2 >= min(content.shape[2:]):
-        window = window // 2 | 1
-    with torch.no_grad():
-        grey = content.mean(1, keepdim=True)
-        mean = functional.avg_pool2d(grey, window, 1, window // 2, count_include_pad=False)
-        square = functional.avg_pool2d(grey.square(), window, 1, window // 2, count_include_pad=False)
-        weight = torch.exp(-(square - mean.square()).clamp_min(0) / deviation**2)  # [B, 1, H, W]
+    weight = _flatness(content, window, deviation)  # [B, 1, H, W]
     vertical = ((painted[..., 1:, :] - painted[..., :-1, :]).abs() * weight[..., 1:, :]).mean()
     horizontal = ((painted[..., :, 1:] - painted[..., :, :-1]).abs() * weight[..., :, 1:]).mean()
     return vertical + horizontal
+
+
+@torch.no_grad()
+def _flatness(content: Tensor, window: int, deviation: float) -> Tensor:
+    """``exp(-(s / deviation)^2)`` with ``s`` the local standard deviation of the grey picture: ``[B, 1, H, W]``."""
+    while window > 3 and window // 2 >= min(content.shape[2:]):
+        window = window // 2 | 1
+    grey = content.mean(1, keepdim=True)
+    mean = functional.avg_pool2d(grey, window, 1, window // 2, count_include_pad=False)
+    square = functional.avg_pool2d(grey.square(), window, 1, window // 2, count_include_pad=False)
+    return torch.exp(-(square - mean.square()).clamp_min(0) / deviation**2)
+
+
+def grid_loss(painted: Tensor, content: Tensor, period: int, *, window: int = 17, deviation: float = 0.05) -> Tensor:
+    """How strongly a pattern of a period shows where the photograph is flat, as a root mean square.
+
+    A network that works at 1/``period`` of the size answers a flat area with one pattern in all blocks of that many
+    pixels: a grid. It is what is left of the mean of all blocks, each counted by how flat the photograph is there, when
+    their mean colour is taken away. Marks without that period average out, and are free.
+
+    Args:
+        painted: ``[B, 3, H, W]``; what does not fill a block at the right and at the bottom is left out.
+        content: ``[B, 3, H, W]`` in ``[0, 1]``.
+        period: in pixels.
+        window: see :func:`calm_loss`.
+        deviation: likewise.
+
+    Returns:
+        Mean over the batch; about 0 for photographs without flat areas.
+    """
+    rows, columns = (side // period for side in painted.shape[2:])
+    if rows * columns == 0:
+        return painted.sum() * 0
+    weight = functional.avg_pool2d(_flatness(content, window, deviation), period)[:, :, :rows, :columns, None, None]
+    cut = painted[:, :, : rows * period, : columns * period]
+    blocks = cut.unflatten(3, (columns, period)).unflatten(2, (rows, period)).transpose(3, 4)  # [B, 3, r, c, p, p]
+    rest = blocks - blocks.mean((4, 5), keepdim=True)
+    pattern = (rest * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1)  # [B, 3, p, p]
+    return torch.sqrt(pattern.square().mean((1, 2, 3)) + 1e-6).mean() - 1e-3
 
 
 def range_loss(picture: Tensor) -> Tensor:

@@ -15,7 +15,15 @@ from torch.nn import functional
 
 from impasto.losses.content import instance_normalised, normalised_content_loss
 from impasto.losses.contrast import style_contrast_loss
-from impasto.losses.regularity import calm_loss, identity_loss, range_loss, shift_noise, stability_loss, total_variation
+from impasto.losses.regularity import (
+    calm_loss,
+    grid_loss,
+    identity_loss,
+    range_loss,
+    shift_noise,
+    stability_loss,
+    total_variation,
+)
 from impasto.losses.statistics import (
     FeatureSums,
     Statistics,
@@ -36,6 +44,7 @@ __all__ = ["BrushTask", "SheetPictures"]
 
 COLOURS = 4096  # of each preset
 SHEET_PRESETS = 6  # that a sample sheet shows
+COARSEST = 8  # pixels of a place of the network's lowest resolution
 PHASES = 8  # offsets in each direction from which a teacher may look
 
 
@@ -199,6 +208,8 @@ class BrushTask:
         }
         if weights.calm > 0:
             terms["calm"] = weights.calm * calm_loss(painted, content)
+        if weights.grid > 0:
+            terms["grid"] = weights.grid * grid_loss(painted, content, COARSEST)
         own = min(self.recipe.data.own_pairs, content.shape[0])
         if own:
             terms["identity"] = weights.identity * identity_loss(painted[-own:], content[-own:])

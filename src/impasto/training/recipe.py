@@ -167,6 +167,7 @@ class LossWeights:
         variation: total variation.
         range: values outside of ``[0, 1]``.
         calm: total variation where the photograph is flat.
+        grid: a pattern of the network's own 8 pixels there.
         judges: how many of the teachers judge a step, in turn, which costs less and asks the same in the long run; 0
             for all of them.
     """
@@ -185,6 +186,7 @@ class LossWeights:
     variation: float = 0.3
     range: float = 2.0
     calm: float = 0.0
+    grid: float = 0.0
     judges: int = 0
 
 
