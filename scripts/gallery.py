@@ -39,6 +39,10 @@ def main(folder: Path) -> None:
     square = Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[:, 75:375])).resize((512, 512))
     write_picture(folder / "local.jpg", local_sheet([astronaut, impasto.read_picture(square)]), quality=88)
     write_picture(folder / "johnson.jpg", johnson_sheet([astronaut, impasto.read_picture(square)]), quality=88)
+    write_picture(folder / "diffusion.jpg", diffusion_sheet(cat), quality=88)
+    diffusion = impasto.Stylizer.load("diffusion")
+    everything = contact_sheet(diffusion, cat, list(diffusion.engine.presets()), width=320)
+    write_picture(folder / "presets-diffusion.jpg", everything, quality=88)
     write_picture(
         folder / "regions-engines.jpg", regions_by_engine(impasto.read_picture(skimage.data.coffee())), quality=90
     )
@@ -66,6 +70,40 @@ def johnson_sheet(photos: list[Picture]) -> FloatArray:
         for name, code in styles.items():
             cells.append((name, stylizer.render(photo, impasto.StyleField.constant(code)).pixels))
     return label_grid(cells, columns=1 + len(styles))
+
+
+def diffusion_sheet(photo: Picture) -> FloatArray:
+    """What each control of ``diffusion`` does: strength, seeds, guidance, temperature, start, light, steps, a field."""
+    stylizer = impasto.Stylizer.load("diffusion")
+    one, two = stylizer.encode("divisionism"), stylizer.encode("ukiyo-e")
+    field, settings = impasto.StyleField, StylizeConfig
+    ramp = np.broadcast_to(np.linspace(0, 1, photo.width, dtype=np.float32), photo.size)
+    split = np.clip((ramp - 0.45) / 0.1, 0, 1)
+    cells = [(f"strength {part:g}", field.constant(one, part), settings()) for part in (0, 0.25, 0.5, 0.75, 1)]
+    rows: list[tuple[str, dict[str, list[float]]]] = [
+        ("guidance", {"guidance": [1.0, 2.0, 3.0]}),
+        ("temperature", {"temperature": [0.0, 0.7, 1.0]}),
+        ("start", {"start": [0.3, 0.5, 0.7]}),
+        ("light", {"light": [0.0, 0.5, 1.5]}),
+        ("steps", {"steps": [2, 6, 25]}),
+    ]
+    for name, options in rows:
+        cells += [
+            (f"{name} {value:g}", field.constant(one), settings(options={name: value})) for value in options[name]
+        ]
+    cells += [
+        ("another seed, temperature 1", field.constant(one), settings(seed=1, options={"temperature": 1.0})),
+        ("divisionism 0.5 + ukiyo-e 0.5", field.mixed([one, two]), settings()),
+        (
+            "divisionism left, ukiyo-e right",
+            field.constant(one).times(1 - split) + field.constant(two).times(split),
+            settings(),
+        ),
+        ("colours kept", field.constant(one), settings(preserve_color="luminance")),
+        ("ukiyo-e", field.constant(two), settings()),
+    ]
+    painted = [(label, stylizer.render(photo, layers, config).pixels) for label, layers, config in cells]
+    return label_grid(painted, columns=5)
 
 
 def regions_by_engine(photo: Picture) -> FloatArray:

@@ -79,7 +79,7 @@ def grid_loss(painted: Tensor, content: Tensor, period: int, *, window: int = 17
         return painted.sum() * 0
     weight = functional.avg_pool2d(_flatness(content, window, deviation), period)[:, :, :rows, :columns, None, None]
     cut = painted[:, :, : rows * period, : columns * period]
-    blocks = cut.unflatten(3, (columns, period)).unflatten(2, (rows, period)).transpose(3, 4)  # [B, 3, r, c, p, p]
+    blocks = cut.reshape(*cut.shape[:2], rows, period, columns, period).transpose(3, 4)  # [B, 3, r, c, p, p]
     rest = blocks - blocks.mean((4, 5), keepdim=True)
     pattern = (rest * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1)  # [B, 3, p, p]
     return torch.sqrt(pattern.square().mean((1, 2, 3)) + 1e-6).mean() - 1e-3

@@ -15,6 +15,15 @@ rendering starts there. The network answers about a guess of the result in the s
 Painted pairs are trained in the same way, with ``x`` a painting: hints are those of the photograph, the style is the
 artwork that another engine painted it after (:mod:`impasto.training.paintings`).
 
+Some of the draws have a part ``tau`` of their noise only, in ``z_t`` and in ``v`` alike, so that
+``alpha_t z_t - sigma_t v`` is ``z_0`` all the same: so the network learns what a low temperature shows it.
+Some pictures are also painted in one step from such noise, decoded, and compared with what they should be, ``x``:
+
+    likeness  |phi_i(y) / |phi_i(y)| - phi_i(x) / |phi_i(x)||^2       at three layers of ``lens``, place by place
+    strokes   moments and centred Gram matrices of phi_i(y) against those of x
+
+because the mean of all paintings that are possible, which is what squares ask for, has no strokes.
+
 Crossed pairs, a content and another picture's style, have no target. The network paints them from pure noise in one
 step without gradient, that is noised to a step ``t`` again, and the picture ``y`` that it then predicts is decoded:
 
@@ -36,6 +45,7 @@ from torch import Tensor, nn
 
 from impasto.errors import UsageError
 from impasto.losses.content import content_loss, instance_normalised
+from impasto.losses.perceptual import perceptual_loss
 from impasto.losses.regularity import total_variation
 from impasto.losses.statistics import feature_statistics, style_distance
 from impasto.nets.autoencoder import FACTOR, Autoencoder
@@ -59,6 +69,7 @@ from impasto.training.paintings import PaintedStyles
 
 __all__ = ["DiffusionTask"]
 
+LIKENESS_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 CALIBRATION = 48
 SHEET_SIDE = 128
 SHEET_STEPS = 10
@@ -153,12 +164,14 @@ class DiffusionTask:
         own_steps = ((np.arange(draws) + rng.random(draws)) / draws * total).astype(np.int64)  # stratified
         rng.shuffle(own_steps)
         low = weights.noisiest * total * rng.random(crossed) ** weights.low_noise
-        shape = (draws + 2 * crossed, recipe.network.latent, side, side)
+        noise = rng.standard_normal((draws + 2 * crossed, recipe.network.latent, side, side), np.float32)
+        part = np.where(rng.random(draws) < data.calm, rng.random(draws), 1.0)
+        noise[:draws] *= part[:, None, None, None].astype(np.float32)
         return {
             "content": contents,
             "style": styles,
             "target": np.stack([pair[2] for pair in pairs]),
-            "noise": rng.standard_normal(shape, np.float32),
+            "noise": noise,
             "t": np.concatenate([own_steps, low.astype(np.int64)]),
             "without_style": (rng.random(draws) < data.style_dropout).astype(np.float32),
             "features": (rng.random(stage.batch + crossed) >= data.feature_dropout).astype(np.float32),
@@ -207,9 +220,8 @@ class DiffusionTask:
                 content_hints(maps, content, hint_statistics(maps, content)), batch["features"], batch["light"]
             )
             features = style_features(style_maps, style)
-            latents = (
-                self.autoencoder.encode(_to_float(batch["target"])).float().repeat(self.recipe.data.draws, 1, 1, 1)
-            )
+            target = _to_float(batch["target"])
+            latents = self.autoencoder.encode(target).float().repeat(self.recipe.data.draws, 1, 1, 1)
             guess = self.autoencoder.encode(_guess(content, features.colours)).float()
             own_guess = guess[:own].repeat(self.recipe.data.draws, 1, 1, 1)
         noise, t = batch["noise"][:draws], batch["t"][:draws]
@@ -221,6 +233,11 @@ class DiffusionTask:
         snr = self.noising.min_snr_weight(t.cpu(), weights.gamma, parametrisation=PARAMETRISATION).to(found)
         error = (self.importance * (found - wanted).square()).mean((1, 2, 3))  # [draws]
         terms = {"own": weights.own * (snr.clamp_min(weights.floor) * error).mean()}
+        judged = min(self.recipe.data.judged, own)
+        if judged and (weights.likeness > 0 or weights.strokes > 0):
+            told = (guess[:judged], _part(hints, 0, judged), _styles(features, 0, judged))
+            painted = self._at_once(model, noise[:judged], *told)
+            terms |= self._compared(painted, target[:judged], weights)
         if crossed:
             told = (guess[own:], _part(hints, own, own + crossed), _styles(features, own, own + crossed))
             painted = self._painted(model, batch["noise"][draws:], batch["t"][draws:], *told)
@@ -241,6 +258,31 @@ class DiffusionTask:
         answer = model(noisy, t, prior, hints, style).float()
         latents = self.noising.predicted_x0(answer, noisy, t, parametrisation=PARAMETRISATION)
         return self.autoencoder.decode(latents).float()
+
+    def _at_once(
+        self, model: nn.Module, noise: Tensor, prior: Tensor, hints: ContentHints, style: StyleFeatures
+    ) -> Tensor:
+        """Pictures predicted from nothing but noise."""
+        last = torch.full((len(noise),), self.noising.steps - 1, device=noise.device)
+        answer = model(noise, last, prior, hints, style).float()
+        latents = self.noising.predicted_x0(answer, noise, last, parametrisation=PARAMETRISATION)
+        return self.autoencoder.decode(latents).float()
+
+    def _compared(self, painted: Tensor, target: Tensor, weights: DiffusionWeights) -> dict[str, Tensor]:
+        """Perceptual terms of pictures that should be others."""
+        found = self.encoder(painted, STYLE_LAYERS)
+        with torch.no_grad():
+            wanted = self.encoder(target, STYLE_LAYERS)
+        near = perceptual_loss({name: found[name] for name in LIKENESS_LAYERS}, wanted)
+        distances = [
+            style_distance(
+                feature_statistics(found[name], self.scales[name]),
+                feature_statistics(wanted[name], self.scales[name]),
+                gram_weight=weights.gram,
+            ).mean()
+            for name in STYLE_LAYERS
+        ]
+        return {"likeness": weights.likeness * near, "strokes": weights.strokes * torch.stack(distances).mean()}
 
     def _judged(
         self, painted: Tensor, content: Tensor, style: dict[str, Tensor], weights: DiffusionWeights
