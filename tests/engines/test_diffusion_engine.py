@@ -319,9 +319,15 @@ def test_presets_of_other_weights_are_refused(codes):
 
 
 def test_a_preset_of_two_artworks_has_the_colours_of_both(engine):
-    """Of two plain pictures, one black and one white: the mean grey, with a variance that neither has."""
-    plain = [engine.encode(np.full((64, 64, 3), level, np.float32), name="x", config=settings()) for level in (0, 1)]
-    code = merged_code(plain, "both")
-    colours = code.parts["colours"]
-    assert code.name == "both" and len(code.parts["tokens"]) == 2 * len(plain[0].parts["tokens"])
-    assert colours[0] == pytest.approx(0.5) and (colours[1:] @ colours[1:].T) == pytest.approx(0.25, abs=1e-4)
+    """As many as of one picture in which they hang side by side, 256 px high as styles are seen."""
+    rng = np.random.default_rng(2)
+    pictures = [rng.uniform(low, low + 0.4, (256, 256, 3)).astype(np.float32) for low in (0.1, 0.5)]
+    one, two, both = (
+        engine.encode(picture, name="x", config=settings()) for picture in (*pictures, np.concatenate(pictures, axis=1))
+    )
+    code = merged_code([one, two], "both")
+    found, wanted = (np.asarray(part.parts["colours"]) for part in (code, both))
+    assert found[0] == pytest.approx(wanted[0], abs=1e-3)
+    assert found[1:] @ found[1:].T == pytest.approx(wanted[1:] @ wanted[1:].T, abs=1e-3)
+    assert np.array_equal(code.parts["tokens"], np.concatenate([one.parts["tokens"], two.parts["tokens"]]))
+    assert code.name == "both" and code.vector == pytest.approx((one.vector + two.vector) / 2, abs=1e-6)

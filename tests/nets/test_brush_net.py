@@ -3,7 +3,16 @@ import dataclasses
 import pytest
 import torch
 
-from impasto.nets.brush import BrushConfig, BrushModel, BrushNet, StyleEncoder, level, spread_codes, widened
+from impasto.nets.brush import (
+    BrushConfig,
+    BrushModel,
+    BrushNet,
+    StyleEncoder,
+    _Normalised,
+    level,
+    spread_codes,
+    widened,
+)
 
 TINY = BrushConfig(code=8, quarter=8, eighth=12, blocks_eighth=1, blocks_quarter=1, encoder=(4, 4, 8, 8))
 
@@ -149,6 +158,23 @@ def test_training_normalises_as_rendering_does(net, codes, kind):
         found.append((painted.detach(), statistics.detach(), photo.grad, learned.grad))
     for one, two in zip(*found, strict=True):
         assert torch.allclose(one, two, rtol=1e-3, atol=1e-3 * float(two.abs().max()))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_training_normalises_in_half_precision_too(kind):
+    """Near float32, also where squares leave the range of float16."""
+    generator = torch.Generator().manual_seed(0)
+    plain = (3 + 300 * torch.randn(2, 5, 12, 10, generator=generator)).to(kind).float()
+    gain, bias = (torch.randn(2, 5, 1, 1, generator=generator).requires_grad_() for _ in range(2))
+    pull = torch.randn(2, 5, 12, 10, generator=generator)
+    found = []
+    for features in (plain, plain.to(kind).contiguous(memory_format=torch.channels_last)):
+        features = features.clone().requires_grad_()
+        painted, statistics = _Normalised.apply(features, gain, bias)
+        gradients = torch.autograd.grad((painted.float() * pull).sum(), (features, gain, bias))
+        found.append([painted, statistics, *gradients])
+    for one, two in zip(*found, strict=True):
+        assert torch.allclose(one, two.float(), rtol=0.05, atol=0.02 * float(one.detach().abs().max()))
 
 
 def test_a_reserved_number_is_a_presets_own_gains():

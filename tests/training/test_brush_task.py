@@ -106,6 +106,18 @@ def test_terms_follow_the_weights(make_task):
     assert "coarse" not in changed
 
 
+def test_calm_and_grid_count_in_flat_areas(make_task):
+    """They are there when they are asked for, and see more of a network's pattern where the photograph is flat."""
+    task = make_task("losses.calm=1", "losses.grid=1")
+    task.prepare(torch.device("cpu"))
+    batch = tensors(task.batch(0, 0))
+    flat, busy = (
+        task.losses(task.model, batch | {"content": content}, 0)
+        for content in (torch.full_like(batch["content"], 128), torch.randint_like(batch["content"], 256))
+    )
+    assert flat["grid"] > 10 * busy["grid"].abs() and flat["calm"] > busy["calm"]
+
+
 def test_two_equal_teachers_judge_like_one_but_for_the_coarse_style(make_task):
     one, two = make_task(), make_task()
     two.teachers = two.teachers * 2

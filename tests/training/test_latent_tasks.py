@@ -143,11 +143,19 @@ def test_the_packaged_recipes_are_valid(kind):
         (DiffusionRecipe, "data.light_dropout=2"),
         (DiffusionRecipe, "losses.noisiest=0"),
         (DiffusionRecipe, "data.painted=2"),
+        (DiffusionRecipe, "data.paintings=0"),
+        (DiffusionRecipe, "data.part_noise=2"),
+        (DiffusionRecipe, "data.compared=-1"),
     ],
 )
 def test_wrong_recipes_are_refused(kind, change):
     with pytest.raises(UsageError):
         read_recipe(kind, None, (change,))
+
+
+def test_windows_must_fit_into_the_paintings():
+    with pytest.raises(UsageError, match="side"):
+        read_recipe(DiffusionRecipe, None, ("data.painted=0.5", "data.side=64", "stages.0.size=96"))
 
 
 # --- autoencoder -----------------------------------------------------------------------------------------------------
@@ -309,6 +317,60 @@ def test_painted_pairs_become_the_painting(recipes, pictures, latent_file, tmp_p
     assert painted.item() != kept.item()
 
 
+def test_the_spread_is_that_of_the_pairs_of_the_training(recipes, pictures, latent_file, tmp_path):
+    """Paintings that lie far from every guess widen it."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(np.concatenate([np.full_like(noise, 128), noise], axis=1)).save(tmp_path / "0.png")
+    found = []
+    for share in (0.0, 1.0):
+        recipe = read_recipe(DiffusionRecipe, recipes["diffusion"], (f"data.painted={share}", "data.side=64"))
+        sets = (PictureSet([pictures / "photos"]), PictureSet([pictures / "art"]))
+        pairs = PaintedStyles(tmp_path, [0]) if share else None
+        found.append(DiffusionTask(recipe, *sets, load_autoencoder(latent_file), load_encoder(), pairs).model.spread)
+    assert found[1].mean() > 1.5 * found[0].mean()
+
+
+def test_a_part_of_the_noise_still_says_what_is_to_be_found(recipes, sources, latent_file):
+    """Whatever its factor, ``alpha z_t - sigma v`` is the latents."""
+    sets = (PictureSet(sources["contents"]), PictureSet(sources["styles"]))
+    parts = (*sets, load_autoencoder(latent_file), load_encoder())
+    sizes = {}
+    for share in (0, 1):
+        recipe = read_recipe(DiffusionRecipe, recipes["diffusion"], (f"data.part_noise={share}", "data.draws=8"))
+        task = DiffusionTask(recipe, *parts)
+        batch = tensors(task.batch(0, 5))
+        noise, t = batch["noise"], batch["t"]
+        latents = torch.randn(noise.shape, generator=torch.Generator().manual_seed(0))
+        noisy = task.noising.q_sample(latents, noise, t)
+        velocity = task.noising.training_target(latents, noise, t, parametrisation="v")
+        again = task.noising.predicted_x0(velocity, noisy, t, parametrisation="v")
+        assert torch.allclose(again, latents, atol=1e-4)
+        sizes[share] = noise.square().mean((1, 2, 3)).sqrt()
+    assert (sizes[0] > 0.8).all() and (sizes[1] < sizes[0]).all() and sizes[1].std() > 0.1
+
+
+def test_compared_pictures_teach_the_network(recipes, sources, latent_file):
+    sets = (PictureSet(sources["contents"]), PictureSet(sources["styles"]))
+    changes = ("losses.likeness=1", "losses.strokes=1", "losses.own=0", "data.compared=1", "data.draws=1")
+    task = DiffusionTask(
+        read_recipe(DiffusionRecipe, recipes["diffusion"], changes),
+        *sets,
+        load_autoencoder(latent_file),
+        load_encoder(),
+    )
+    task.prepare(torch.device("cpu"))
+    batch = tensors(task.batch(0, 0))
+    terms = task.losses(task.model, batch, 0)
+    assert set(terms) == {"own", "likeness", "strokes"} and terms["own"] == 0
+    sum(terms.values()).backward()
+    assert any(bool(value.grad.any()) for value in task.model.net.parameters() if value.grad is not None)
+    other = task.losses(task.model, batch | {"target": 255 - batch["target"]}, 0)
+    assert other["likeness"].item() != pytest.approx(terms["likeness"].item(), rel=1e-3)
+    plain = DiffusionTask(read_recipe(DiffusionRecipe, recipes["diffusion"]), *sets, task.autoencoder, task.encoder)
+    plain.prepare(torch.device("cpu"))
+    assert set(plain.losses(plain.model, tensors(plain.batch(0, 0)), 0)) == {"own"}
+
+
 def test_a_training_paints_first(recipes, sources, latent_file, tmp_path):
     heard = []
     path = train_diffusion(
@@ -319,7 +381,7 @@ def test_a_training_paints_first(recipes, sources, latent_file, tmp_path):
         on_paint=heard.append,
         **sources,
     )
-    assert path.is_file() and [item.done for item in heard] == [1, 2, 3]
+    assert path.is_file() and [item.done for item in heard] == [0, 1, 2, 3]
     assert len(list((tmp_path / "out" / "paintings").rglob("*.png"))) == 3
 
 

@@ -52,7 +52,8 @@ def test_each_file_is_a_photograph_and_its_painting(contents, art, tmp_path, pre
     assert both.shape == (SIDE, 2 * SIDE, 3)
     assert np.abs(both[:, :SIDE].astype(int) - both[:, SIDE:]).mean() > 3
     settings = json.loads(next(tmp_path.rglob("settings.json")).read_text())
-    assert set(settings["painters"]) == {"brush"}
+    assert [painter[0] for painter in settings["painters"]] == ["brush"]
+    assert settings["presets"] == [["ukiyo-e", art.names[1]]]
 
 
 def test_presets_are_painted_as_presets(contents, art, tmp_path, preset_of_art):
@@ -75,15 +76,33 @@ def test_what_is_there_is_not_painted_again(contents, art, tmp_path):
     files(tmp_path)[1].write_bytes(b"half a file")
     heard = []
     paint_styles(plan(4), contents, art, tmp_path, on_paint=heard.append)
-    assert [(item.done, item.count) for item in heard] == [(2, 4), (3, 4), (4, 4)]
+    assert [(item.done, item.count) for item in heard] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert heard[0].seconds > 0
     first, second = files(tmp_path)[:2]
     assert first.stat().st_mtime_ns == kept[first] and second.stat().st_mtime_ns != kept[second]
 
 
-def test_other_settings_get_another_folder(contents, art, tmp_path):
-    paint_styles(plan(1), contents, art, tmp_path)
+def folders(path):
+    return {found.parent for found in files(path)}
+
+
+def test_other_settings_get_another_folder(contents, art, tmp_path, monkeypatch):
+    """Whatever decides which style a painting has: order and number of painters, the table of presets, the seed."""
+    pytest.importorskip("torch")
+    for painters in (("brush",), ("brush", "adain"), ("adain", "brush"), ("brush", "brush")):
+        paint_styles(plan(1, *painters), contents, art, tmp_path)
     paint_styles(PaintingPlan(("brush",), 1, SIDE, 4), contents, art, tmp_path)
-    assert len({path.parent for path in files(tmp_path)}) == 2
+    monkeypatch.setattr(paintings, "preset_table", lambda: [PresetEntry("ukiyo-e", "waves", "me", (art.names[0],))])
+    paint_styles(plan(1), contents, art, tmp_path)
+    assert len(folders(tmp_path)) == 6
+
+
+def test_a_training_keeps_the_paintings_that_it_began_with(contents, art, tmp_path):
+    paint_styles(plan(1), contents, art, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    assert len(paint_styles(plan(2), contents, art, tmp_path)) == 2
+    with pytest.raises(UsageError, match="other paintings"):
+        paint_styles(PaintingPlan(("brush",), 1, SIDE, 4), contents, art, tmp_path)
 
 
 def test_painters_take_turns(contents, art, tmp_path):
@@ -95,19 +114,24 @@ def test_painters_take_turns(contents, art, tmp_path):
     assert np.array_equal(painted[0][0], painted[1][0]) and not np.array_equal(painted[0][1], painted[1][1])
 
 
-def test_windows_lie_at_the_same_place_in_both(tmp_path, contents, art):
-    """With a file whose halves are alike, so are the windows."""
+def test_windows_lie_at_the_same_place_in_both(tmp_path):
+    """With a file whose halves are each other's negatives, so are the windows; some are mirrored, some are not."""
     half = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     Image.fromarray(np.concatenate([half, 255 - half], axis=1)).save(tmp_path / "000000.png")
     pairs = PaintedStyles(tmp_path, [7])
     rng = np.random.default_rng(1)
-    seen = set()
+    seen, mirrored = set(), set()
+    cut = np.lib.stride_tricks.sliding_window_view(half, (48, 48, 3))[:, :, 0]
     for _ in range(8):
         content, painting, artwork = pairs.window(rng, 48)
         assert content.shape == painting.shape == (3, 48, 48) and artwork == 7
         assert np.array_equal(content, 255 - painting)
         seen.add(content.tobytes())
-    assert len(seen) == 8
+        upright = content.transpose(1, 2, 0)
+        found = [(cut == shown).all((2, 3, 4)).any() for shown in (upright, upright[:, ::-1])]
+        assert sum(found) == 1
+        mirrored.add(found.index(True))
+    assert len(seen) == 8 and mirrored == {0, 1}
 
 
 def test_missing_paintings_are_an_error(tmp_path):

@@ -128,7 +128,7 @@ class Diffusion:
         """Codes that come with the weights, by name.
 
         Raises:
-            WeightsError: the presets belong to other weights.
+            WeightsError: the presets belong to other weights, or their file is damaged.
         """
         return {name: preset.code for name, preset in self._presets().items()}
 
@@ -136,7 +136,7 @@ class Diffusion:
         """Presets with titles and credits.
 
         Raises:
-            WeightsError: the presets belong to other weights.
+            WeightsError: the presets belong to other weights, or their file is damaged.
         """
         return dict(self._presets())
 

@@ -18,7 +18,13 @@ __all__ = ["merged_code", "pack_presets", "unpack_presets"]
 
 
 def merged_code(codes: Sequence[StyleCode], name: str) -> StyleCode:
-    """One code of several artworks: all their tokens, the mean of their vectors, and the colours of all together."""
+    """One code of several artworks: all their tokens, the mean of their vectors, and the colours of all together.
+
+    Args:
+        codes: of the artworks, with the parts ``tokens`` ``[T, D]`` and ``colours`` ``[4, 3]`` (a mean, then the rows
+            of a root of the covariance).
+        name: of the new one.
+    """
     colours = np.stack([code.parts["colours"] for code in codes]).astype(np.float64)  # [N, 4, 3]: mean, then a root
     means, roots = colours[:, 0], colours[:, 1:]
     mean = means.mean(0)
@@ -39,7 +45,7 @@ def pack_presets(rows: Sequence[dict[str, str]], codes: Sequence[StyleCode], *, 
 
     Args:
         rows: ``name``, ``title`` and ``credit`` of each.
-        codes: of each.
+        codes: of each, with parts as in :func:`merged_code`.
         weights: identity of the weights that made them.
     """
     named = [row | {"tokens": len(code.parts["tokens"])} for row, code in zip(rows, codes, strict=True)]

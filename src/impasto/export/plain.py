@@ -10,12 +10,14 @@ from torch import Tensor
 from impasto.config import StylizeConfig
 from impasto.engines.diffusion import Diffusion, split_diffusion
 from impasto.engines.diffusion_presets import merged_code, pack_presets
+from impasto.errors import WeightsError
 from impasto.export.cards import ExportedFile, count, counts, described, preset_pictures, write_card
 from impasto.export.graphs import round_to_half
 from impasto.export.local import encoder_graph
 from impasto.nets.adain import build_decoder
 from impasto.nets.encoders import build_lens, load_encoder
 from impasto.training.files import save_lens
+from impasto.weights import load_card
 from impasto.weights.files import read_tensors, write_tensors
 
 __all__ = [
@@ -66,14 +68,17 @@ def export_diffusion(
         presets: the table of presets; by default the packaged one.
 
     Raises:
-        WeightsError: the file cannot be read, or does not hold both.
+        WeightsError: the file cannot be read, does not hold both, or was trained behind another encoder than the
+            installed ``lens``.
         UsageError: a preset names a picture that is not among the artworks.
     """
 
     def with_presets(net: ExportedFile) -> list[ExportedFile]:
+        state, texts = read_tensors(folder / net.name)
+        if texts.get("encoder") != load_card("lens").identity:
+            raise WeightsError(f"the network of '{weights}' was trained behind another encoder than the installed lens")
         if not artworks:
             return []
-        state, texts = read_tensors(folder / net.name)
         identity = net.sha256[:16]
         engine = Diffusion(identity, load_encoder(), *split_diffusion(state, texts))
         rows, pictures = preset_pictures(artworks, presets)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from impasto.losses.guidance import weighted_mean
+from impasto.losses.statistics import full_precision
 
 __all__ = ["content_loss", "instance_normalised", "normalised_content_loss"]
 
@@ -40,8 +41,16 @@ def normalised_content_loss(features: Tensor, target_normalised: Tensor) -> Tens
     ``target_normalised`` comes from :func:`instance_normalised`. The square is multiplied out, so that only sums over
     places are needed: with ``v`` the variance of a channel, ``r = (v + 1e-4)^(-1/2)`` and ``t`` the target,
     ``E[(r (x - E x) - t)^2] = r^2 v - 2 r (E[x t] - E x E t) + E[t^2]``.
+
+    Args:
+        features: ``[B, C, H, W]``.
+        target_normalised: of the same shape.
+
+    Returns:
+        A number.
     """
-    rows, wanted = _rows(features), _rows(target_normalised)  # [B, N, C]
+    rows, wanted = (_rows(full_precision(maps)) for maps in (features, target_normalised))  # [B, N, C]
+    rows = rows - rows.detach().mean(1, keepdim=True)  # small numbers, so that differences of squares stay exact
     mean = rows.mean(1)
     variance = ((rows * rows).mean(1) - mean.square()).clamp_min(0)
     shared = (rows * wanted).mean(1) - mean * wanted.mean(1)

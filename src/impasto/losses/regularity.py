@@ -62,7 +62,8 @@ def grid_loss(painted: Tensor, content: Tensor, period: int, *, window: int = 17
 
     A network that works at 1/``period`` of the size answers a flat area with one pattern in all blocks of that many
     pixels: a grid. It is what is left of the mean of all blocks, each counted by how flat the photograph is there, when
-    their mean colour is taken away. Marks without that period average out, and are free.
+    their mean colour and a plane (a sky that grows lighter) are taken away. Marks without that period average out where
+    many blocks are flat; where few are, they count a little.
 
     Args:
         painted: ``[B, 3, H, W]``; what does not fill a block at the right and at the bottom is left out.
@@ -82,6 +83,10 @@ def grid_loss(painted: Tensor, content: Tensor, period: int, *, window: int = 17
     blocks = cut.reshape(*cut.shape[:2], rows, period, columns, period).transpose(3, 4)  # [B, 3, r, c, p, p]
     rest = blocks - blocks.mean((4, 5), keepdim=True)
     pattern = (rest * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1)  # [B, 3, p, p]
+    slope = torch.arange(period, device=pattern.device, dtype=pattern.dtype) - (period - 1) / 2
+    length = period * slope.square().sum()
+    down, right = ((pattern * part).sum((2, 3), keepdim=True) * part / length for part in (slope[:, None], slope))
+    pattern = pattern - down - right
     return torch.sqrt(pattern.square().mean((1, 2, 3)) + 1e-6).mean() - 1e-3
 
 

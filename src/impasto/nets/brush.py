@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -196,6 +197,8 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def forward(ctx: typing.Any, features: Tensor, gain: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """``[B, C, H, W]`` with gain and bias ``[B, C, 1, 1]``; also means and variances ``[B, C, 2]``."""
+        if features.dtype == torch.float16:  # whose squares overflow
+            features = features.float()
         sums, count = torch.promote_types(features.dtype, torch.float32), features.shape[2] * features.shape[3]
         mean = features.sum((2, 3), keepdim=True).to(sums) / count
         centred = features - mean.to(features.dtype)
@@ -210,6 +213,7 @@ class _Normalised(torch.autograd.Function):
         return modulated, statistics
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: typing.Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the features, the gain and the bias (Ioffe & Szegedy 2015, arXiv:1502.03167, section 3)."""
         centred, root, scale = ctx.saved_tensors
@@ -312,7 +316,8 @@ class BrushNet(nn.Module):
             given: scalar 0 or 1.
 
         Returns:
-            The painted picture ``[B, 3, H, W]`` (unbounded) and the statistics used, ``[B, 2, S]``.
+            The painted picture ``[B, 3, H, W]`` (unbounded) and the statistics used, ``[B, 2, S]``, through which
+            gradients flow only where the weights are maps.
         """
         affine = self.affine(codes * self.scales).transpose(1, 2)  # [B, 2S, K]
         modulate = Modulation(affine, {4: weights_quarter, 8: weights_eighth}, statistics, given)

@@ -1,4 +1,4 @@
-"""How ``diffusion`` is trained without pairs: pictures come back from their own hints, styles are judged by features.
+"""How ``diffusion`` is trained: pictures come back from their own hints, paintings from those of a photograph.
 
 Own pairs, of one picture ``x`` (Rombach et al. 2022 for the latents, Zhang et al. 2023, InST, arXiv:2211.13203, for a
 style that is learned from reconstruction): with ``z_0 = E(x)``, ``z_t = alpha_t z_0 + sigma_t eps``,
@@ -138,15 +138,30 @@ class DiffusionTask:
             for name in STYLE_LAYERS:
                 power.setdefault(name, []).append(feature_statistics(maps[name]).deviation.square().mean(0))
         self.scales = {name: _bounded(torch.stack(parts).mean(0).sqrt()) for name, parts in power.items()}
-        network.spread.copy_(
-            1.2 * torch.stack(squares).mean(0).sqrt()[:, None, None]
-        )  # other crops' colours lie further off
+        square = 1.2**2 * torch.stack(squares).mean(0)  # other crops' colours lie further off
+        if self.paintings is not None:
+            square = (1 - data.painted) * square + data.painted * self._apart(self.paintings, rule.size)
+        network.spread.copy_(square.sqrt()[:, None, None])
         style = network.style_encoder
         cells = torch.cat([features.cells.flatten(0, 1) for features in found])
         whole = torch.cat([features.whole for features in found])
         for name, rows in (("cell", cells), ("whole", whole)):
             getattr(style, f"{name}_mean").copy_(rows.mean(0))
             getattr(style, f"{name}_deviation").copy_(_bounded(rows.std(0)))
+
+    def _apart(self, paintings: PaintedStyles, size: int) -> Tensor:
+        """Mean square of what paintings' latents differ by from the guess, ``[C]``."""
+        rng = np.random.default_rng([self.recipe.seed, zlib.crc32(b"paintings")])
+        found = []
+        for _ in range(CALIBRATION):
+            content, painting, number = paintings.window(rng, size)
+            style = self.artworks.picture(number).transpose(2, 0, 1)
+            shown, wanted, told = (
+                _to_float(torch.from_numpy(part.copy())[None]) for part in (content, painting, style)
+            )
+            rest = self.autoencoder.encode(wanted) - self.autoencoder.encode(_guess(shown, colours_of(told)))
+            found.append(rest.square().mean((0, 2, 3)))
+        return torch.stack(found).mean(0)
 
     def batch(self, step: int, index: int) -> Batch:
         """Contents and styles ``[B + X, 3, size, size]``, uint8, the X crossed pairs last; what the other B become,
@@ -165,9 +180,7 @@ class DiffusionTask:
         rng.shuffle(own_steps)
         low = weights.noisiest * total * rng.random(crossed) ** weights.low_noise
         noise = rng.standard_normal((draws + 2 * crossed, recipe.network.latent, side, side), np.float32)
-        part = np.where(rng.random(draws) < data.calm, rng.random(draws), 1.0)
-        noise[:draws] *= part[:, None, None, None].astype(np.float32)
-        return {
+        found = {
             "content": contents,
             "style": styles,
             "target": np.stack([pair[2] for pair in pairs]),
@@ -177,6 +190,9 @@ class DiffusionTask:
             "features": (rng.random(stage.batch + crossed) >= data.feature_dropout).astype(np.float32),
             "light": (rng.random(stage.batch + crossed) >= data.light_dropout).astype(np.float32),
         }
+        part = np.where(rng.random(draws) < data.part_noise, rng.random(draws), 1.0)
+        noise[:draws] *= part[:, None, None, None].astype(np.float32)
+        return found
 
     def _pair(self, rng: np.random.Generator, rule: CropRule) -> tuple[PixelArray, PixelArray, PixelArray]:
         """Content, style and what shall become of them, ``[3, size, size]`` each."""
@@ -233,16 +249,16 @@ class DiffusionTask:
         snr = self.noising.min_snr_weight(t.cpu(), weights.gamma, parametrisation=PARAMETRISATION).to(found)
         error = (self.importance * (found - wanted).square()).mean((1, 2, 3))  # [draws]
         terms = {"own": weights.own * (snr.clamp_min(weights.floor) * error).mean()}
-        judged = min(self.recipe.data.judged, own)
-        if judged and (weights.likeness > 0 or weights.strokes > 0):
-            told = (guess[:judged], _part(hints, 0, judged), _styles(features, 0, judged))
-            painted = self._at_once(model, noise[:judged], *told)
-            terms |= self._compared(painted, target[:judged], weights)
+        compared = min(self.recipe.data.compared, own)
+        if compared and (weights.likeness > 0 or weights.strokes > 0):
+            told = (guess[:compared], _part(hints, 0, compared), _styles(features, 0, compared))
+            painted = self._at_once(model, noise[:compared], *told)
+            terms |= self._compared(painted, target[:compared], weights)
         if crossed:
             told = (guess[own:], _part(hints, own, own + crossed), _styles(features, own, own + crossed))
             painted = self._painted(model, batch["noise"][draws:], batch["t"][draws:], *told)
             seen = {name: part[own:] for name, part in style_maps.items()}
-            terms |= self._judged(painted, maps["relu4_1"][own:], seen, weights)
+            terms |= self._crossed_terms(painted, maps["relu4_1"][own:], seen, weights)
         return terms
 
     def _painted(
@@ -284,7 +300,7 @@ class DiffusionTask:
         ]
         return {"likeness": weights.likeness * near, "strokes": weights.strokes * torch.stack(distances).mean()}
 
-    def _judged(
+    def _crossed_terms(
         self, painted: Tensor, content: Tensor, style: dict[str, Tensor], weights: DiffusionWeights
     ) -> dict[str, Tensor]:
         """Perceptual terms of decoded predictions."""

@@ -103,9 +103,9 @@ class DiffusionData:
         largest: largest side, likewise.
         jitter: HSV jitter, the same for both crops of a picture.
         draws: noises and steps for each picture; its features are computed once for all.
-        calm: part of the draws with a part of the noise only, as a rendering with a temperature below 1 has.
-        judged: pictures of each batch that are also painted in one step, decoded and compared, where ``losses`` ask for
-            it.
+        part_noise: part of the draws with a part of the noise only, as a rendering with a temperature below 1 has.
+        compared: pictures of each batch that are also painted in one step, decoded and compared, where ``losses`` ask
+            for it.
         crossed: pairs of each batch whose style is another picture's, where ``losses`` ask for them.
         style_dropout: part of the draws that are told of no style.
         feature_dropout: part of the contents whose features are not shown.
@@ -121,8 +121,8 @@ class DiffusionData:
     largest: float = 1.0
     jitter: float = 0.06
     draws: int = 4
-    calm: float = 0.0
-    judged: int = 2
+    part_noise: float = 0.0
+    compared: int = 2
     crossed: int = 1
     style_dropout: float = 0.1
     feature_dropout: float = 0.05
@@ -134,12 +134,12 @@ class DiffusionWeights:
     """Weight of each term of the training of ``diffusion``.
 
     Attributes:
-        own: squared error of v, a picture from its own hints and style.
+        own: squared error of v: a picture from its own hints and style, or a painting from the photograph's.
         channels: exponent of a latent channel's share in the picture, by which its error counts; 0 for all alike.
         floor: least weight of a step; min-SNR alone would ignore the noisiest.
         gamma: of min-SNR weighting.
-        likeness: judged pictures: squared distance of unit-length features from the picture that they should be.
-        strokes: judged pictures: moments and Gram matrices of that picture.
+        likeness: compared pictures: squared distance of unit-length features from the picture that they should be.
+        strokes: compared pictures: moments and Gram matrices of that picture.
         content: crossed pairs: instance-normalised features of the content.
         style: crossed pairs: moments and Gram matrices of the style.
         gram: the Gram part within ``style`` and ``strokes``.
@@ -177,12 +177,14 @@ class DiffusionRecipe(TrainingRecipe[DiffusionWeights]):
         data = self.data
         found: list[Rule] = [
             ("data.draws", data.draws, "1 or more", data.draws >= 1),
-            ("data.judged", data.judged, "0 or more", data.judged >= 0),
+            ("data.paintings", data.paintings, "1 or more", data.paintings >= 1),
+            ("data.side", data.side, "64 or more", data.side >= 64),
+            ("data.compared", data.compared, "0 or more", data.compared >= 0),
             ("data.crossed", data.crossed, "0 or more", data.crossed >= 0),
             ("data.jitter", data.jitter, "from 0 to 0.5", 0 <= data.jitter <= 0.5),
             ("data.smallest", data.smallest, "above 0, largest and 1 at most", 0 < data.smallest <= data.largest <= 1),
         ]
-        for key in ("art", "painted", "calm", "style_dropout", "feature_dropout", "light_dropout"):
+        for key in ("art", "painted", "part_noise", "style_dropout", "feature_dropout", "light_dropout"):
             value = getattr(data, key)
             found.append((f"data.{key}", value, "from 0 to 1", 0 <= value <= 1))
         for number, stage in enumerate(self.stages):

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from accelerate import PartialState  # type: ignore[import-untyped]
+
 from impasto.errors import UsageError, WeightsError
 from impasto.nets.autoencoder import Autoencoder, build_autoencoder
 from impasto.nets.encoders import load_encoder
@@ -100,7 +102,7 @@ def train_diffusion(
         overrides: changes of the recipe, ``section.key=value``.
         device: ``cpu`` to stay off an accelerator.
         workers: threads that prepare batches.
-        minutes: stop after this long; the next call goes on.
+        minutes: stop after this long, painting not counted; the next call goes on.
         on_paint: hears how far the engines of ``data.painters`` are, which paint first.
         on_step: called after every step.
 
@@ -109,7 +111,7 @@ def train_diffusion(
 
     Raises:
         UsageError: the recipe is wrong, or does not fit the autoencoder.
-        WeightsError: the autoencoder does not load.
+        WeightsError: the autoencoder or a painter does not load.
         UnknownNameError: a painter that is no engine.
         MissingExtraError: packages that a painter needs are not installed.
         TrainingError: no pictures, or training cannot go on.
@@ -125,6 +127,7 @@ def train_diffusion(
     photographs, art, data = PictureSet(contents), artworks(styles, style_manifest), recipe.data
     paintings = None
     if data.painted > 0:
+        PartialState(cpu=device == "cpu")  # the first one decides for all that follow
         plan = PaintingPlan(data.painters, data.paintings, data.side, recipe.seed)
         paintings = paint_styles(plan, photographs, art, out, on_paint=on_paint)
     task = DiffusionTask(recipe, photographs, art, latent, load_encoder(), paintings)

@@ -16,8 +16,9 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState  # type: ignore[import-untyped]
@@ -35,7 +36,8 @@ from impasto.training.presets import PresetEntry, preset_table
 __all__ = ["PaintedStyles", "PaintingPlan", "paint_styles"]
 
 _DRAWS = zlib.crc32(b"painted in many styles")
-PRESETS = 0.5
+PRESETS = 0.5  # part of the paintings that are of presets
+LEAST, MOST = 0.85, 1.0  # side of a photograph's crop, in parts of its short side
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ class PaintingPlan:
     """What is to be painted.
 
     Attributes:
-        painters: engines, in turn.
+        painters: engines, in turn; one that is there twice paints twice as many.
         count: paintings in all.
         side: of each, in pixels.
         seed: chooses photographs and styles.
 
     Raises:
-        UsageError: no engine, one that takes no picture as a style, or numbers below 1.
+        UnknownNameError: there is no such engine.
+        UsageError: no engine, one that takes no picture as a style, no paintings, or a side below 64 px.
     """
 
     painters: tuple[str, ...]
@@ -126,34 +129,36 @@ def paint_styles(
         contents: photographs.
         artworks: styles, drawn by their weights.
         out: the run's folder.
-        on_paint: hears how far it is, in the main process.
+        on_paint: hears how far it is, in the main process, first before anything is painted.
 
     Raises:
-        UnknownNameError: there is no such engine.
         MissingExtraError: packages that an engine needs are not installed.
+        TrainingError: a picture cannot be read.
+        UsageError: the folder holds a training that learned from other paintings.
+        WeightsError: an engine's weights are missing or damaged.
         OutputError: the folder cannot be written.
     """
     stylizers = {name: Stylizer.load(name) for name in plan.painters}
     entries = _known_presets(artworks)
     orders = [_order(plan, number, stylizers, entries, artworks) for number in range(plan.count)]
-    folder = _claim(out, plan, stylizers, contents, artworks)
+    folder = _claim(out, _facts(plan, stylizers, entries, contents, artworks))
     state = PartialState()
-    missing = [
-        number
-        for number in range(state.process_index, plan.count, state.num_processes)
-        if not is_whole(painting_file(folder, number), plan.side)
-    ]
-    report = on_paint if state.is_main_process else None
+    own = range(state.process_index, plan.count, state.num_processes)
+    missing = [number for number in own if not is_whole(painting_file(folder, number), plan.side)]
+    report, names = on_paint if state.is_main_process else None, ", ".join(stylizers)
+    if missing and report is not None:
+        seconds = _seconds(plan, stylizers) * len(missing)
+        report(Painting(names, len(own) - len(missing), len(own), plan.side, seconds))
     begun = time.monotonic()
     for position, number in enumerate(missing, start=1):
         rng = np.random.default_rng([plan.seed, number, _DRAWS, 1])
-        content = contents.crops(rng, 1, CropRule(plan.side, 0.85, 1.0))[0].transpose(1, 2, 0)
+        content = contents.crops(rng, 1, CropRule(plan.side, LEAST, MOST))[0].transpose(1, 2, 0)
         painting = _painted(stylizers, orders[number], artworks, np.ascontiguousarray(content))
         write_painting(painting_file(folder, number), np.concatenate([content, painting], axis=1))
         if report is not None:
             left = len(missing) - position
             seconds = (time.monotonic() - begun) / position * left
-            report(Painting(", ".join(plan.painters), plan.count - left, plan.count, plan.side, seconds))
+            report(Painting(names, len(own) - left, len(own), plan.side, seconds))
     state.wait_for_everyone()
     return PaintedStyles(folder, [order.artwork for order in orders])
 
@@ -190,21 +195,53 @@ def _painted(stylizers: dict[str, Stylizer], order: _Order, artworks: PictureSet
     return np.asarray(stylizer.render(content, StyleField.constant(code), StylizeConfig()).stored, np.uint8)
 
 
-def _claim(
-    out: Path, plan: PaintingPlan, stylizers: dict[str, Stylizer], contents: PictureSet, artworks: PictureSet
-) -> Path:
-    """The folder of the paintings of exactly these settings; their number may grow."""
-    names = "\n".join([*contents.names, "", *artworks.names]).encode("utf-8", "surrogateescape")
-    facts = {
-        "painters": {name: stylizer.engine.identity for name, stylizer in stylizers.items()},
-        "side": plan.side,
-        "seed": plan.seed,
-        "pictures_sha256": hashlib.sha256(names).hexdigest(),
-        "chance_sha256": hashlib.sha256(artworks.chance.tobytes()).hexdigest(),
+def _seconds(plan: PaintingPlan, stylizers: dict[str, Stylizer]) -> float:
+    """How long a painting takes on average, as the engines estimate it."""
+    blank = Image.new("RGB", (plan.side, plan.side))
+    found = []
+    for name in plan.painters:
+        field = StyleField.constant(stylizers[name].encode(blank))
+        found.append(stylizers[name].estimate(blank, field).seconds)
+    return float(np.mean(found))
+
+
+def _facts(
+    plan: PaintingPlan,
+    stylizers: dict[str, Stylizer],
+    entries: Sequence[PresetEntry],
+    contents: PictureSet,
+    artworks: PictureSet,
+) -> dict[str, Any]:
+    """What decides the paintings besides their number: more of them may be wanted later."""
+    painters = [
+        [name, stylizers[name].engine.identity, sorted(stylizers[name].engine.presets())] for name in plan.painters
+    ]
+    pictures = {
+        kind: hashlib.sha256(
+            "\n".join(found.names).encode("utf-8", "surrogateescape") + found.chance.tobytes()
+        ).hexdigest()
+        for kind, found in (("contents", contents), ("artworks", artworks))
     }
+    return {
+        "painters": painters,
+        "presets": [[entry.name, *entry.files] for entry in entries],
+        "share_of_presets": PRESETS,
+        "settings": asdict(StylizeConfig()),
+        "crops": {"side": plan.side, "smallest": LEAST, "largest": MOST, "seed": plan.seed},
+        "pictures_sha256": pictures,
+    }
+
+
+def _claim(out: Path, facts: dict[str, Any]) -> Path:
+    """The folder of the paintings of exactly these settings; a training that has begun keeps the one it began with."""
     text = json.dumps(facts, indent=1, sort_keys=True)
     folder = out / "paintings" / hashlib.sha256(text.encode()).hexdigest()[:12]
     try:
+        if not folder.is_dir() and folder.parent.is_dir() and (out / "checkpoints").is_dir():
+            raise UsageError(
+                f"'{out}' holds a training that learned from other paintings (see '{folder.parent}'); choose another "
+                "--out, or go on with the same engines, presets, pictures and seed"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "settings.json").write_text(text, encoding="utf-8")
     except OSError as error:
