@@ -22,7 +22,7 @@ class DiffusionOptions:
 
     steps: int = setting(12, "steps from noise to picture; 8 to 20 are enough", smallest=1, largest=1000)
     guidance: float = setting(
-        1.5, "how far beyond its own idea of the style the network is pushed; 1 is its own", smallest=0.0, largest=10.0
+        3.0, "how far beyond its own idea of the style the network is pushed; 1 is its own", smallest=0.0, largest=10.0
     )
     start: float = setting(
         1.0,
@@ -35,7 +35,7 @@ class DiffusionOptions:
         smallest=0.0, largest=1.5,
     )  # fmt: skip
     temperature: float = setting(
-        0.4,
+        0.15,
         "how much of the noise is used: 1 draws pictures as the network was trained to, less is calmer, 0 uses none",
         smallest=0.0,
         largest=1.0,
