@@ -64,15 +64,15 @@ def test_the_style_is_whole_up_to_the_border(stylizer, photograph):
     """What is painted inside of a hard border is what is painted without one, but for what the network sees beyond."""
     mask = np.zeros((96, 96), np.float32)
     mask[:, :48] = 1
-    cut = stylizer.stylize(photograph, [], regions=[RegionStyle(mask, "engraving")]).pixels
-    whole = stylizer.stylize(photograph, [StyleRequest("engraving")]).pixels
+    cut = stylizer.stylize(photograph, [], regions=[RegionStyle(mask, "sunflowers")]).pixels
+    whole = stylizer.stylize(photograph, [StyleRequest("sunflowers")]).pixels
     photo = photograph.astype(np.float32) / 255
     rim = np.s_[:, 40:48]
     assert np.abs(cut[rim] - whole[rim]).mean() < 0.4 * np.abs(photo[rim] - whole[rim]).mean()
 
 
 def test_later_regions_lie_on_top(stylizer, photograph, folder):
-    left, lower = RegionStyle(folder / "left.png", "ukiyo-e"), RegionStyle(folder / "lower.png", "engraving")
+    left, lower = RegionStyle(folder / "left.png", "rain-print"), RegionStyle(folder / "lower.png", "sunflowers")
     result = stylizer.stylize(photograph, [], regions=[left, lower]).stored.astype(int)
     alone = stylizer.stylize(photograph, [], regions=[lower]).stored.astype(int)
     turned = stylizer.stylize(photograph, [], regions=[lower, left]).stored.astype(int)
