@@ -5,10 +5,11 @@ departures stand in :mod:`impasto.nets.diffusion`, :mod:`impasto.nets.autoencode
 file does what surrounds them. A style code is the style's tokens and vector.
 
 Fields are native: weights are shares inside the attention and of the modulations, and what is left to 1 belongs to the
-photograph's own codes. Strength also lowers the noise that a picture starts from (SDEdit, Meng et al. 2022,
-arXiv:2108.01073), so that a weak style keeps the photograph itself. Latents are 8 pixels wide: regions are painted a
-little beyond their border and cut off there, pixel by pixel; strength 0 and what a mask leaves out are exact. Codes lie
-on no sphere: ``mix_mode`` ``slerp`` mixes like ``linear``.
+photograph's own codes; strength is such a weight. The option ``start`` lowers the noise that a picture starts from
+(SDEdit, Meng et al. 2022, arXiv:2108.01073). Strength does not: the network hardly moves away from a noised photograph,
+so that all of the style would come with the last quarter of the strength. Latents are 8 pixels wide: regions are
+painted a little beyond their border and cut off there, pixel by pixel; strength 0 and what a mask leaves out are exact.
+Codes lie on no sphere: ``mix_mode`` ``slerp`` mixes like ``linear``.
 
 The network works about a guess, the photograph without fine detail in the styles' colours
 (:mod:`impasto.nets.prior`).
@@ -23,7 +24,6 @@ evaluation for each step; at 1 there is none.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -250,7 +250,6 @@ class Diffusion:
             proxy = _tensor(_even(shrink(base, PROXY_PIXELS)), device)
             statistics = hint_statistics(networks.encoder(proxy, STYLE_LAYERS), proxy)
             hints = canvas.hints(statistics, options.light)
-            start = options.start * math.sqrt(min(1.0, float(np.max(field.total))))
             generators = [torch.Generator().manual_seed(config.seed)]
             shape = torch.empty(1, networks.autoencoder.config.channels, *canvas.grid, device=device)
 
@@ -273,8 +272,8 @@ class Diffusion:
                 schedule=self._schedule,
                 steps=options.steps,
                 parametrisation=PARAMETRISATION,
-                start=start,
-                content=canvas.latents() if start < 1 else None,
+                start=options.start,
+                content=canvas.latents() if options.start < 1 else None,
                 generators=generators,
                 on_step=report,
             )

@@ -20,7 +20,9 @@ class DiffusionOptions:
         UsageError: a value outside of its range.
     """
 
-    steps: int = setting(12, "steps from noise to picture; 8 to 20 are enough", smallest=1, largest=1000)
+    steps: int = setting(
+        20, "steps from noise to picture; 12 to 25, with fewer flat areas show scales", smallest=1, largest=1000
+    )
     guidance: float = setting(
         3.0, "how far beyond its own idea of the style the network is pushed; 1 is its own", smallest=0.0, largest=10.0
     )

@@ -20,7 +20,7 @@ export const zhSettings: Record<string, { title: string; help: string }> = {
   size: { title: "长边", help: "结果的长边；默认与照片相同" },
   seed: { title: "随机种子", help: "使用随机数的引擎的种子" },
   tile: { title: "分块大小", help: "长边更大的图片按大约此尺寸分块绘制" },
-  steps: { title: "步数", help: "从噪声到图片的步数；8 到 20 步足够" },
+  steps: { title: "步数", help: "从噪声到图片的步数：12 到 25；更少时平坦处会出现鳞纹" },
   guidance: { title: "引导", help: "把网络推向风格的程度；1 为网络自身的想法" },
   start: { title: "起始噪声", help: "1 只通过提示了解照片，更小则从照片开始" },
   light: { title: "明暗", help: "保持照片明暗与边缘的程度；0 全交给风格" },
