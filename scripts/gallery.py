@@ -85,7 +85,7 @@ def diffusion_sheet(photo: Picture) -> FloatArray:
         ("temperature", {"temperature": [0.0, 0.7, 1.0]}),
         ("start", {"start": [0.3, 0.5, 0.7]}),
         ("light", {"light": [0.0, 0.5, 1.5]}),
-        ("steps", {"steps": [2, 6, 25]}),
+        ("steps", {"steps": [2, 8, 40]}),
     ]
     for name, options in rows:
         cells += [
