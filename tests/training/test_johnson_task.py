@@ -156,7 +156,7 @@ def test_training_learns_the_style_and_leaves_everything_behind(recipe, sources,
     assert (facts["name"], facts["title"], facts["credit"]) == ("waves", "Waves", "a test")
     assert facts["training_data"] == "2 photographs" and facts["teachers"] == ["squeezenet1_0"]
     assert "art1.png, 96 x 72 px, at a short side of 64 px" in facts["style_picture"]
-    assert 0 < facts["hours"] < 0.5
+    assert 0 <= facts["hours"] < 0.5  # in hundredths; a fast machine needs less than one
     curve = facts["curve"]
     assert curve["step"][-1] == 60 and len(curve["step"]) <= johnson.CURVE_POINTS
     assert len(curve["style"]) == len(curve["content"]) == len(curve["step"])
