@@ -390,7 +390,7 @@ def test_tiles_equal_the_whole(engine, spec, codes, photograph, mode):
     tiled = engine.render(
         content, field, StylizeConfig(preserve_color=mode, tile=256), lambda now: told.append(now.done)
     )
-    # Adam moves a value by the sign of its gradient at first: where that is nearly 0, rounding decides, on some processors.
+    # Adam moves a value by its gradient's sign at first: where that is nearly 0, rounding decides, on some processors.
     assert largest(tiled, whole) <= (8 if engine.name == "gatys" else 2)
     assert (np.abs(tiled.astype(int) - whole) > 2).mean() < 1e-3
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1 and len(told) > 2
