@@ -10,7 +10,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from impasto.cli import app
+from impasto.config import StylizeConfig
+from impasto.engines.diffusion import Diffusion, split_diffusion
 from impasto.errors import TrainingError, UsageError, WeightsError
+from impasto.export import export_diffusion
 from impasto.nets.encoders import load_encoder
 from impasto.training.autoencoder import AutoencoderTask
 from impasto.training.data import PictureSet
@@ -19,7 +22,7 @@ from impasto.training.latent_recipe import AutoencoderRecipe, DiffusionRecipe
 from impasto.training.latent_run import load_autoencoder, train_autoencoder, train_diffusion
 from impasto.training.paintings import PaintedStyles
 from impasto.training.recipe import read_recipe
-from impasto.weights.files import read_tensors
+from impasto.weights.files import read_tensors, write_tensors
 
 LATENT = """
 name = "autoencoder"
@@ -229,9 +232,13 @@ def test_training_runs_and_keeps_network_and_latents_together(recipes, sources, 
     assert list((tmp_path / "out" / "sheets").glob("*.jpg"))
 
 
-def test_a_resumed_diffusion_equals_an_uninterrupted_one(recipes, sources, latent_file, tmp_path):
+PAINTED = ("data.painted=0.5", "data.paintings=3", "data.side=64", 'data.painters=["brush"]', "data.part_noise=0.5")
+
+
+@pytest.mark.parametrize("changes", [(), PAINTED])
+def test_a_resumed_diffusion_equals_an_uninterrupted_one(recipes, sources, latent_file, tmp_path, changes):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    known = {"autoencoder": latent_file, **sources}
+    known = {"autoencoder": latent_file, "overrides": changes, **sources}
     train_diffusion(recipes["diffusion"], out=whole, **known)
 
     def stop(progress):
@@ -416,3 +423,37 @@ def test_both_commands(recipes, pictures, tmp_path):
         result = CliRunner().invoke(app, ["train", kind, *common, *more])
         assert result.exit_code == 0, result.output
         assert f"{kind}.safetensors" in result.output
+
+
+def test_what_is_exported_has_the_presets_of_the_table(recipes, sources, latent_file, tmp_path):
+    """Each encodes like its artworks, and weights behind another encoder are refused."""
+    trained = train_diffusion(
+        recipes["diffusion"],
+        autoencoder=latent_file,
+        out=tmp_path / "out",
+        overrides=("stages.0.steps=1", "stages.1.steps=1"),
+        **sources,
+    )
+    names = PictureSet(sources["styles"]).names
+    rows = [("alone", names[:1]), ("both", names[1:3])]
+    table = tmp_path / "presets.toml"
+    table.write_text(
+        "".join(f'[[preset]]\nname = "{n}"\ntitle = "t"\ncredit = "c"\nfiles = {json.dumps(f)}\n' for n, f in rows)
+    )
+    written = export_diffusion(trained, tmp_path / "set", artworks=sources["styles"], presets=table)
+    kinds = {file.kind: tmp_path / "set" / file.name for file in written}
+    assert set(kinds) == {"net", "presets"} and (tmp_path / "set" / "diffusion.toml").is_file()
+    state, texts = read_tensors(kinds["net"])
+    engine = Diffusion(
+        written[0].sha256[:16], load_encoder(), *split_diffusion(state, texts), kinds["presets"].read_bytes()
+    )
+    pictures = PictureSet(sources["styles"])
+    picture = pictures.picture(pictures.names.index(names[0])).astype(np.float32) / 255
+    code = engine.encode(picture, name="alone", config=StylizeConfig())
+    assert list(engine.presets()) == ["alone", "both"]
+    assert engine.presets()["alone"].vector == pytest.approx(code.vector, abs=2e-2)
+    assert len(engine.presets()["both"].parts["tokens"]) == 2 * len(code.parts["tokens"])
+    write_tensors(tmp_path / "other.safetensors", state, texts | {"encoder": "0" * 16})
+    with pytest.raises(WeightsError, match="another encoder"):
+        export_diffusion(tmp_path / "other.safetensors", tmp_path / "no", artworks=sources["styles"], presets=table)
+    assert not (tmp_path / "no" / "diffusion.toml").exists()

@@ -49,6 +49,7 @@ __all__ = [
     "PaintedPairs",
     "Painter",
     "Painting",
+    "claim_paintings",
     "is_whole",
     "paint_pairs",
     "painting_file",
@@ -185,7 +186,7 @@ def paint_pairs(
         OutputError: the folder cannot be written.
     """
     side, count = recipe.data.side, recipe.data.pictures
-    folder = _claim(out, _facts(painter, contents, recipe))
+    folder = claim_paintings(out, _facts(painter, contents, recipe))
     state = PartialState()
     own = range(state.process_index, count, state.num_processes)
     missing = [number for number in own if not is_whole(painting_file(folder, number), side)]
@@ -212,8 +213,17 @@ def _facts(painter: Painter, contents: PictureSet, recipe: DistillRecipe) -> dic
     return painter.facts | {"crops": crops, "contents_sha256": names}
 
 
-def _claim(out: Path, facts: Mapping[str, Any]) -> Path:
-    """The folder of the paintings; a training that has begun keeps the engine and settings it began with."""
+def claim_paintings(out: Path, facts: Mapping[str, Any]) -> Path:
+    """The folder of the paintings that ``facts`` decide; a training that has begun keeps those that it began with.
+
+    Args:
+        out: the run's folder.
+        facts: all that decides the paintings besides their number, ready for JSON.
+
+    Raises:
+        UsageError: the folder holds a training that learned from other paintings.
+        OutputError: the folder cannot be written.
+    """
     text = json.dumps(facts, indent=1, sort_keys=True)
     folder = out / "paintings" / hashlib.sha256(text.encode()).hexdigest()[:12]
     chosen = out / "engine.json"
@@ -221,8 +231,8 @@ def _claim(out: Path, facts: Mapping[str, Any]) -> Path:
         known = chosen.read_text(encoding="utf-8") if chosen.is_file() else ""
         if known not in ("", text) and (out / "checkpoints").is_dir():
             raise UsageError(
-                f"'{out}' holds the training of a student that learned from other paintings (see '{chosen}'); "
-                "choose another --out, or go on with the same engine, settings, photographs and seed"
+                f"'{out}' holds a training that learned from other paintings (see '{chosen}'); "
+                "choose another --out, or go on with the same engines, settings, pictures and seed"
             )
         folder.mkdir(parents=True, exist_ok=True)
         for path in (folder / "settings.json", chosen):

@@ -12,7 +12,6 @@ Each painting is a file of the run's folder; what is there is not painted again.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,11 +25,11 @@ from PIL import Image
 
 from impasto.config import StylizeConfig
 from impasto.engines.registry import ENGINES, engine_spec
-from impasto.errors import OutputError, TrainingError, UsageError
+from impasto.errors import TrainingError, UsageError
 from impasto.field import StyleField
 from impasto.stylizer import Stylizer
 from impasto.training.data import CropRule, PictureSet, PixelArray
-from impasto.training.distill import Painting, is_whole, painting_file, write_painting
+from impasto.training.distill import Painting, claim_paintings, is_whole, painting_file, write_painting
 from impasto.training.presets import PresetEntry, preset_table
 
 __all__ = ["PaintedStyles", "PaintingPlan", "paint_styles"]
@@ -141,7 +140,7 @@ def paint_styles(
     stylizers = {name: Stylizer.load(name) for name in plan.painters}
     entries = _known_presets(artworks)
     orders = [_order(plan, number, stylizers, entries, artworks) for number in range(plan.count)]
-    folder = _claim(out, _facts(plan, stylizers, entries, contents, artworks))
+    folder = claim_paintings(out, _facts(plan, stylizers, entries, contents, artworks))
     state = PartialState()
     own = range(state.process_index, plan.count, state.num_processes)
     missing = [number for number in own if not is_whole(painting_file(folder, number), plan.side)]
@@ -230,20 +229,3 @@ def _facts(
         "crops": {"side": plan.side, "smallest": LEAST, "largest": MOST, "seed": plan.seed},
         "pictures_sha256": pictures,
     }
-
-
-def _claim(out: Path, facts: dict[str, Any]) -> Path:
-    """The folder of the paintings of exactly these settings; a training that has begun keeps the one it began with."""
-    text = json.dumps(facts, indent=1, sort_keys=True)
-    folder = out / "paintings" / hashlib.sha256(text.encode()).hexdigest()[:12]
-    try:
-        if not folder.is_dir() and folder.parent.is_dir() and (out / "checkpoints").is_dir():
-            raise UsageError(
-                f"'{out}' holds a training that learned from other paintings (see '{folder.parent}'); choose another "
-                "--out, or go on with the same engines, presets, pictures and seed"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "settings.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write to the folder '{out}': {error.strerror or error}") from error
-    return folder
